@@ -1,0 +1,50 @@
+# The everyday commands. Each works from a clean checkout.
+
+CARGO ?= cargo
+
+.DEFAULT_GOAL := help
+.PHONY: help run test simulate planted lint bench bench-load deps test-deps
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# The development profile: without link-time optimisation it is built in a fraction of the time, and
+# to try things it is fast enough. What is measured or shipped is built with --release.
+run: deps ## build and run on config.toml, that is, on the sandbox
+	$(CARGO) run -- run --config config.toml
+
+# Documentation tests come first, so that the summary of all the others is what one sees at the end.
+test: test-deps ## all tests
+	$(CARGO) test --doc
+	@if $(CARGO) nextest --version >/dev/null 2>&1; then \
+		set -x; $(CARGO) nextest run --no-fail-fast; \
+	else \
+		set -x; $(CARGO) test --no-fail-fast --lib --bins --tests; \
+	fi
+
+# A hundred thousand seeds take some minutes. One that fails is printed, and BEARERD_SEED runs it again.
+SEEDS ?= 10000
+simulate: test-deps ## the refresher against SEEDS seeds of crashes, lost answers and full disks
+	BEARERD_SEEDS=$(SEEDS) $(CARGO) test --lib credential::simulation::simulation -- --nocapture
+
+planted: test-deps ## whether the simulation finds the faults of tests/planted
+	tests/planted.sh
+
+lint: deps ## formatting, clippy and rustdoc; every warning is an error
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
+
+# Brief: enough to see a change by a tenth. For more say `cargo bench --bench NAME`.
+bench: deps ## what the token, a replay and the envelope cost
+	$(CARGO) bench --bench cell --bench envelope --bench replay -- \
+		--warm-up-time 0.5 --measurement-time 2 --sample-size 20
+
+bench-load: deps ## what the whole gateway costs under load, beside nginx if that is installed
+	$(CARGO) bench --bench load
+
+deps: ## install what a build needs and is not there
+	@tests/setup.sh
+
+test-deps: ## install what the tests need and is not there
+	@tests/setup.sh test

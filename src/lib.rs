@@ -1,0 +1,1 @@
+//! bearerd carries the Bearer token, so that applications need not.
