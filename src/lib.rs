@@ -1,1 +1,4 @@
 //! bearerd carries the Bearer token, so that applications need not.
+
+pub mod clock;
+pub mod token;
