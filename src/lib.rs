@@ -1,4 +1,5 @@
 //! bearerd carries the Bearer token, so that applications need not.
 
 pub mod clock;
+pub mod store;
 pub mod token;
