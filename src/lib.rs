@@ -1,5 +1,6 @@
 //! bearerd carries the Bearer token, so that applications need not.
 
 pub mod clock;
+pub mod metrics;
 pub mod store;
 pub mod token;
