@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod metrics;
+pub mod partner;
 pub mod store;
 pub mod telemetry;
 pub mod token;

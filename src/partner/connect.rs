@@ -1,0 +1,123 @@
+//! Connections to a partner: name, TCP, TLS, all within one time limit.
+//!
+//! A [`Connector`] is built once per partner; it reads what it trusts then, so that a file that is
+//! missing is an error at start-up, and a file that was rotated is taken up by a reload.
+//! Certificates are always verified: there is no way to say otherwise.
+
+mod error;
+mod transport;
+mod trust;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpStream, lookup_host};
+use tokio::time::{Instant, timeout_at};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::ServerName;
+
+pub use self::error::{ConnectError, ConnectorError, Phase, TlsFailure};
+pub use self::transport::Transport;
+use crate::partner::{BaseUrl, Scheme};
+
+/// Connects to one partner. A clone is cheap and shares what is trusted and the TLS sessions.
+#[derive(Clone)]
+pub struct Connector {
+    host: Arc<str>,
+    port: u16,
+    tls: Option<(TlsConnector, ServerName<'static>)>,
+    timeout: Duration,
+}
+
+impl Connector {
+    /// A connector to `base_url` that gives up after `timeout`, and that trusts the certificate
+    /// authorities in the PEM file `ca_file` or, without one, those of the system.
+    ///
+    /// Reads files, so it blocks; a `http://` URL needs none and `ca_file` is not looked at. The
+    /// system's authorities are read once in the life of the process and shared.
+    ///
+    /// # Errors
+    ///
+    /// What is to be trusted cannot be read, or is nothing: the operator must mend it.
+    pub fn new(
+        base_url: &BaseUrl,
+        timeout: Duration,
+        ca_file: Option<&Path>,
+    ) -> Result<Self, ConnectorError> {
+        let tls = match base_url.scheme() {
+            Scheme::Http => None,
+            Scheme::Https => {
+                let name = ServerName::try_from(base_url.host().to_owned())
+                    .map_err(|_| ConnectorError::ServerName { host: base_url.host().to_owned() })?;
+                let config = match ca_file {
+                    Some(path) => trust::only(path)?,
+                    None => trust::system()?,
+                };
+                Some((TlsConnector::from(config), name))
+            }
+        };
+        Ok(Self { host: base_url.host().into(), port: base_url.port(), tls, timeout })
+    }
+
+    /// A new connection. The name is resolved every time, so that a partner may move.
+    ///
+    /// Not one byte that the caller would send has been sent when this fails. Dropping the future
+    /// closes what was opened.
+    ///
+    /// # Errors
+    ///
+    /// The partner cannot be reached, or cannot show that it is the partner, within the time limit.
+    pub async fn connect(&self) -> Result<Transport, ConnectError> {
+        let deadline = Instant::now() + self.timeout;
+        let addresses: Vec<SocketAddr> = timeout_at(deadline, lookup_host((&*self.host, self.port)))
+            .await
+            .map_err(|_| ConnectError::Timeout(Phase::Dns))?
+            .map_err(ConnectError::Dns)?
+            .collect();
+        let tcp = connect_to_one_of(&addresses, deadline).await?;
+        // Requests are written whole; waiting for more would only delay them.
+        tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
+        let Some((tls, name)) = &self.tls else {
+            return Ok(Transport::plain(tcp));
+        };
+        let stream = timeout_at(deadline, tls.connect(name.clone(), tcp))
+            .await
+            .map_err(|_| ConnectError::Timeout(Phase::Tls))?
+            .map_err(ConnectError::tls)?;
+        Ok(Transport::tls(stream))
+    }
+}
+
+impl fmt::Debug for Connector {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connector")
+            .field("host", &self.host)
+            .field("port", &self.port)
+            .field("tls", &self.tls.is_some())
+            .field("timeout", &self.timeout)
+            .finish()
+    }
+}
+
+/// Tries the addresses in turn. Each gets an equal share of the time that is left, so that one
+/// which swallows packets cannot keep the next from being tried.
+async fn connect_to_one_of(addresses: &[SocketAddr], deadline: Instant) -> Result<TcpStream, ConnectError> {
+    let mut failure = ConnectError::NoAddress;
+    for (tried, address) in addresses.iter().enumerate() {
+        let untried = u32::try_from(addresses.len() - tried).unwrap_or(u32::MAX);
+        let now = Instant::now();
+        let share = deadline.saturating_duration_since(now) / untried;
+        match timeout_at(now + share, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => return Ok(tcp),
+            Ok(Err(error)) => failure = ConnectError::Tcp(error),
+            Err(_) => failure = ConnectError::Timeout(Phase::Tcp),
+        }
+    }
+    Err(failure)
+}
+
+#[cfg(test)]
+mod tests;
