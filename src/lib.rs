@@ -1,6 +1,7 @@
 //! bearerd carries the Bearer token, so that applications need not.
 
 pub mod clock;
+pub mod credential;
 pub mod metrics;
 pub mod partner;
 pub mod store;

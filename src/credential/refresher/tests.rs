@@ -1,0 +1,8 @@
+//! The refresher whole, with a clock, a store and a partner that are scripted.
+
+mod flight;
+mod operator;
+mod outcomes;
+mod persist;
+mod refusals;
+mod waiting;

@@ -1,0 +1,365 @@
+//! What is known of a credential, and how each event changes it. No clock, no I/O, no lock.
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use super::Policy;
+use super::schedule;
+use crate::clock::{Clock, Moment, UnixMillis};
+use crate::partner::{Cause, TokenSet};
+use crate::store::{self, Loaded, Record, SavedAccess};
+use crate::token::{AccessToken, Digest, Generation, RefreshToken};
+
+/// An access token's shortest and longest life that is believed.
+const LIFETIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30 * 24 * 3600));
+
+/// How long after a refusal the same refresh token is tried again, in case the refusal came from
+/// something between bearerd and the partner.
+pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(600);
+
+/// A credential: what a [`Record`] holds, on the clock of this process, and how the attempts to
+/// renew it have gone.
+#[derive(Debug, Clone, Default)]
+pub struct Credential {
+    /// How many access tokens there have been.
+    pub generation: Generation,
+    /// The access token of this generation.
+    pub access: Option<Access>,
+    /// The refresh token to present next.
+    pub refresh: Option<RefreshToken>,
+    /// What is known of whether it has been spent.
+    pub standing: Standing,
+    /// Digests of the seeds and loaded tokens that have been taken up, oldest first.
+    pub seeds: Vec<Digest>,
+    /// The digest of the login secrets that were refused.
+    pub login_refused: Option<Digest>,
+
+    /// The digest of the login secrets that are configured.
+    pub login: Option<Digest>,
+    /// The digest of the seed that is configured.
+    pub seed: Option<Digest>,
+
+    /// A 401 came back to this generation's access token.
+    pub refused: bool,
+    /// A request that cannot be sent again wants a newer token than this generation's.
+    pub wanted: bool,
+    /// An operator asked for a refresh.
+    pub ordered: bool,
+    /// Whether any call has ended since the start.
+    pub attempted: bool,
+    /// Calls in a row that brought no token.
+    pub failures: u32,
+    /// No call before this moment.
+    pub not_before: Moment,
+    /// Writes to the store in a row that failed.
+    pub store_failures: u32,
+    /// No write that can wait before this moment.
+    pub store_not_before: Moment,
+    /// The pair that is held is not durable.
+    pub unsaved: bool,
+    /// The end of a call is not durable, though the pair may be.
+    pub behind: bool,
+}
+
+/// An access token and its life.
+#[derive(Debug, Clone)]
+pub struct Access {
+    /// The token.
+    pub token: AccessToken,
+    /// When the call that brought it was sent.
+    pub obtained_at: Moment,
+    /// When a refresh is due.
+    pub refresh_at: Moment,
+    /// When it expires, counted from when the call was sent.
+    pub expires_at: Moment,
+}
+
+/// What is known of a refresh token that is held.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// Never presented, or only in calls that were provably not processed.
+    #[default]
+    Unspent,
+    /// Presented at `since` in a call whose outcome is unknown.
+    PerhapsSpent {
+        /// When it was first presented.
+        since: Moment,
+    },
+    /// The partner refused it.
+    Refused {
+        /// When it may be tried once more.
+        again_at: Moment,
+    },
+}
+
+impl Credential {
+    /// Takes up what a store holds. `jitter` is from 0 to 1.
+    pub fn restore(loaded: Loaded, policy: &Policy, clock: &dyn Clock, jitter: f64) -> Self {
+        let Loaded { record, newer_damaged } = loaded;
+        let (now, wall) = (clock.now(), clock.wall());
+        let access = record.access.map(|saved| {
+            // Only as long a life as was given, however the wall clock was set in the meantime.
+            let life = Duration::from_millis(saved.expires_at.0.saturating_sub(saved.obtained_at.0));
+            let left = Duration::from_millis(saved.expires_at.0.saturating_sub(wall.0)).min(life);
+            let expires_at = now + left;
+            let obtained_at = expires_at - life;
+            let refresh_at = schedule::refresh_at(obtained_at, expires_at, policy, jitter);
+            Access { token: saved.token, obtained_at, refresh_at, expires_at }
+        });
+        // A time in the future says that the clock was set back; then no grace can be counted on.
+        let ago = |then: UnixMillis| match wall.0.checked_sub(then.0) {
+            Some(millis) => now - Duration::from_millis(millis),
+            None => Moment::default(),
+        };
+        let mut standing = match record.standing {
+            store::Standing::Unspent => Standing::Unspent,
+            store::Standing::PerhapsSpent { since } => Standing::PerhapsSpent { since: ago(since) },
+            // Tried at once only where nothing can be lost by it.
+            store::Standing::Refused => Standing::Refused {
+                again_at: access.as_ref().map_or(now, |access| access.expires_at.min(now + AFTER_REFUSAL)),
+            },
+        };
+        if newer_damaged {
+            // No grace: nobody knows when that record was written, or what became of its tokens.
+            standing = Standing::PerhapsSpent { since: Moment::default() };
+        } else if let Some(intent) = record.intent {
+            standing = standing.perhaps_spent(ago(intent.written_at));
+        }
+        Self {
+            generation: record.generation,
+            access,
+            refresh: record.refresh,
+            standing,
+            seeds: record.seeds,
+            login_refused: record.login_refused,
+            ..Self::default()
+        }
+    }
+
+    /// What a store is to hold; the caller adds an intent.
+    pub fn record(&self, clock: &dyn Clock) -> Record {
+        Record {
+            generation: self.generation,
+            access: self.access.as_ref().map(|access| SavedAccess {
+                token: access.token.clone(),
+                obtained_at: clock.wall_at(access.obtained_at),
+                expires_at: clock.wall_at(access.expires_at),
+            }),
+            refresh: self.refresh.clone(),
+            standing: match self.standing {
+                Standing::Unspent => store::Standing::Unspent,
+                Standing::PerhapsSpent { since } => {
+                    store::Standing::PerhapsSpent { since: clock.wall_at(since) }
+                }
+                Standing::Refused { .. } => store::Standing::Refused,
+            },
+            intent: None,
+            seeds: self.seeds.clone(),
+            login_refused: self.login_refused,
+        }
+    }
+
+    /// Goes on with what another process has stored. What this one has learnt stays learnt, so that
+    /// what was refused is not tried in turns.
+    pub fn take_over(&mut self, stored: Self) {
+        self.generation = stored.generation;
+        self.access = stored.access;
+        self.refresh = stored.refresh;
+        self.standing = stored.standing;
+        for seed in stored.seeds {
+            self.remember_seed(seed);
+        }
+        self.login_refused = self.login_refused.or(stored.login_refused);
+        self.unsaved = false;
+        self.attempted = true;
+        self.failures = 0;
+        self.not_before = Moment::default();
+    }
+
+    /// A call that was sent at `sent_at` brought `set` at `now`. `jitter` is from 0 to 1.
+    pub fn renewed(&mut self, set: TokenSet, sent_at: Moment, now: Moment, policy: &Policy, jitter: f64) {
+        let life = set.lifetime.unwrap_or(policy.default_lifetime).clamp(LIFETIME.0, LIFETIME.1);
+        let expires_at = sent_at + life;
+        let refresh_at = schedule::refresh_at(sent_at, expires_at, policy, jitter);
+        self.access = Some(Access { token: set.access, obtained_at: sent_at, refresh_at, expires_at });
+        self.generation = self.generation.next();
+        if let Some(refresh) = set.refresh {
+            self.refresh = Some(refresh);
+        }
+        self.standing = Standing::Unspent;
+        self.refused = false;
+        self.wanted = false;
+        self.ordered = false;
+        self.attempted = true;
+        self.failures = 0;
+        // Where calls take longer than tokens live, there is still a pause between them.
+        let pause = if refresh_at <= now { schedule::backoff(1, jitter) } else { Duration::ZERO };
+        self.not_before = now + pause;
+    }
+
+    /// A call ended without a token and may be made again after `wait`.
+    pub fn failed(&mut self, now: Moment, wait: Duration) {
+        self.attempted = true;
+        self.failures = self.failures.saturating_add(1);
+        self.not_before = now + wait;
+    }
+
+    /// A refresh sent at `sent_at` may or may not have been processed.
+    pub fn perhaps_spent(&mut self, sent_at: Moment) {
+        self.standing = self.standing.perhaps_spent(sent_at);
+    }
+
+    /// The partner refused the refresh token.
+    pub fn refresh_refused(&mut self, now: Moment) {
+        self.failed(now, Duration::ZERO);
+        self.ordered = false;
+        self.standing = Standing::Refused { again_at: now + AFTER_REFUSAL };
+    }
+
+    /// The partner refused the login.
+    pub fn login_was_refused(&mut self, now: Moment) {
+        self.failed(now, Duration::ZERO);
+        self.ordered = false;
+        self.login_refused = self.login;
+    }
+
+    /// Takes up a seed or a token that an operator loaded: a refresh token that was never presented.
+    /// Its digest is kept, so that the same token in the configuration is no new seed.
+    pub fn take_up(&mut self, refresh: RefreshToken) {
+        self.remember_seed(refresh.digest());
+        self.refresh = Some(refresh);
+        self.standing = Standing::Unspent;
+        self.failures = 0;
+        self.not_before = Moment::default();
+    }
+
+    /// Takes up the configured seed, so that it counts as presented from now on, and is at once.
+    pub fn adopt_seed(&mut self, seed: RefreshToken) {
+        self.take_up(seed);
+        self.ordered = true;
+    }
+
+    /// An operator asks for a refresh now: what stood in the way of one is forgotten once.
+    pub fn order(&mut self, now: Moment) {
+        self.ordered = true;
+        self.not_before = now;
+        self.store_not_before = now;
+        self.login_refused = None;
+        if let Standing::Refused { again_at } = &mut self.standing {
+            *again_at = now;
+        }
+    }
+
+    /// Whether a login is configured that has not been refused.
+    pub fn can_log_in(&self) -> bool {
+        self.login.is_some() && self.login != self.login_refused
+    }
+
+    /// Whether a seed is configured that was never taken up.
+    pub fn has_new_seed(&self) -> bool {
+        self.seed.is_some_and(|seed| !self.seeds.contains(&seed))
+    }
+
+    fn remember_seed(&mut self, seed: Digest) {
+        Record::remember_seed(&mut self.seeds, seed);
+    }
+
+    /// Whether an access token is held that has not expired.
+    pub fn is_usable(&self, now: Moment) -> bool {
+        self.access.as_ref().is_some_and(|access| now < access.expires_at)
+    }
+
+    /// The state, as an operator sees it.
+    pub fn state(&self, now: Moment) -> State {
+        let spent = self.refresh.is_none() || matches!(self.standing, Standing::Refused { .. });
+        if spent && !self.can_log_in() && !self.has_new_seed() {
+            return State::ReauthRequired;
+        }
+        let troubled = self.failures > 0
+            || self.store_failures > 0
+            || self.unsaved
+            || self.behind
+            || matches!(self.standing, Standing::PerhapsSpent { .. });
+        match (self.is_usable(now), troubled) {
+            (true, false) => State::Valid,
+            (true, true) => State::Degraded,
+            (false, _) if self.attempted => State::Expired,
+            (false, _) => State::Starting,
+        }
+    }
+}
+
+impl Standing {
+    /// How it stands after a call at `at` whose outcome is unknown. Grace counts from the first such.
+    fn perhaps_spent(self, at: Moment) -> Self {
+        match self {
+            Self::PerhapsSpent { since } => Self::PerhapsSpent { since },
+            Self::Unspent | Self::Refused { .. } => Self::PerhapsSpent { since: at },
+        }
+    }
+}
+
+/// The state of a credential.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// No token yet, and no call has ended.
+    Starting,
+    /// A token is held and all is well.
+    Valid,
+    /// A token is held, but refreshing or saving fails.
+    Degraded,
+    /// No token is held; still trying.
+    Expired,
+    /// Only an operator or a login can help. A token that is held still serves until it expires.
+    ReauthRequired,
+}
+
+impl State {
+    /// The word for `/status`, metrics and the log.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Starting => "starting",
+            Self::Valid => "valid",
+            Self::Degraded => "degraded",
+            Self::Expired => "expired",
+            Self::ReauthRequired => "reauth_required",
+        }
+    }
+}
+
+/// What the refresher shows of itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Status {
+    /// The state.
+    pub state: State,
+    /// The generation in use.
+    pub generation: Generation,
+    /// When the access token that is held expires.
+    pub expires_at: Option<Moment>,
+    /// Whether what is held is durable.
+    pub persisted: bool,
+    /// The last call that ended, and how.
+    pub last: Option<LastCall>,
+    /// When the next call or write is due.
+    pub next_at: Moment,
+}
+
+impl Status {
+    /// Whether a token is held that may be sent at `now`.
+    pub fn is_usable(&self, now: Moment) -> bool {
+        self.expires_at.is_some_and(|expires_at| now < expires_at)
+    }
+}
+
+/// The last call to the token endpoint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LastCall {
+    /// When it ended.
+    pub at: UnixMillis,
+    /// `renewed`, `not_sent`, `busy`, `refused` or `unknown`.
+    pub outcome: &'static str,
+    /// Why, if it brought no token.
+    pub cause: Option<Cause>,
+}
