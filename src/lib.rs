@@ -4,6 +4,8 @@ pub mod clock;
 pub mod credential;
 pub mod metrics;
 pub mod partner;
+pub mod proxy;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod upstream;

@@ -1,0 +1,259 @@
+//! Attach the token; on a 401 get a newer one and send the request again, once.
+//!
+//! Both are one piece, because a retry must know which generation it sent. A 401 is evidence
+//! against that generation only: if a newer one is in use by now, the request is sent again with
+//! that, and no refresh is asked for.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt;
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::exchange::Exchange;
+use super::replay::{Replay, RequestBody};
+use super::respond::Problem;
+use crate::clock::Clock;
+use crate::credential::{Charge, NoToken, PassOn, RefreshHandle, Refusal, Token, TokenReader};
+use crate::metrics::ReplayResult;
+use crate::partner::ConnectError;
+use crate::token::Generation;
+use crate::upstream::{Answer, SendError, Upstream};
+
+/// How much of a 401 that nobody will see is read, so that its connection can be used again.
+const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(5));
+
+/// A request that is ready but for its token.
+pub(super) struct Outgoing {
+    pub(super) method: Method,
+    pub(super) uri: Uri,
+    pub(super) headers: HeaderMap,
+}
+
+/// How one runtime reaches one partner with its token.
+pub(super) struct Authorizer {
+    pub(super) credential: Arc<RefreshHandle>,
+    pub(super) reader: RefCell<TokenReader>,
+    pub(super) upstream: Rc<Upstream<RequestBody>>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) token_timeout: Duration,
+}
+
+/// A token to send with.
+struct Attached {
+    generation: Generation,
+    header: HeaderValue,
+    /// This very request waited for it: a 401 to it is the partner's answer.
+    waited_for: bool,
+}
+
+impl Attached {
+    fn waited_for(token: &Token) -> Self {
+        Self { generation: token.generation, header: token.access.header().clone(), waited_for: true }
+    }
+}
+
+impl Authorizer {
+    /// Carries one request: the answer is the partner's last word on it.
+    pub(super) async fn carry(
+        &self,
+        request: Outgoing,
+        mut body: Replay,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Answer<RequestBody>>, Problem> {
+        let path = exchange.uri.clone();
+        let token = self.attach(&body, exchange).await?;
+        let sent = token.generation;
+        let first = self.send(&request, &mut body, token.header, exchange).await;
+        exchange.bytes_in = body.taken();
+        let answer = first?;
+        if answer.status() != StatusCode::UNAUTHORIZED {
+            self.credential.accepted(path.path(), sent);
+            return Ok(answer);
+        }
+        body.stop();
+        if token.waited_for {
+            return Ok(pass_on(answer, ReplayResult::Fresh, exchange));
+        }
+        let (newer, charge) = match self.credential.refused(path.path(), sent) {
+            Refusal::PassOn(PassOn::Held) => return Ok(pass_on(answer, ReplayResult::Held, exchange)),
+            Refusal::PassOn(PassOn::Budget) => return Ok(pass_on(answer, ReplayResult::Budget, exchange)),
+            // Without the body there is no second attempt; the refresh that was asked for goes on.
+            _ if let Some(why) = body.lost() => return Ok(pass_on(answer, why, exchange)),
+            Refusal::Newer(token) => {
+                tokio::task::spawn_local(drain(answer));
+                (token, None)
+            }
+            Refusal::Asked(mut charge) => {
+                tokio::task::spawn_local(drain(answer));
+                let mut unfinished = Unfinished { exchange, settled: false };
+                let waited = charge.newer(self.token_deadline(exchange)).await;
+                unfinished.settled = true;
+                let token = waited.map_err(|no_token| {
+                    exchange.metrics.counters.replay(ReplayResult::NoToken);
+                    problem(no_token)
+                })?;
+                (token, Some(charge))
+            }
+        };
+        exchange.resends += 1;
+        let header = newer.access.header().clone();
+        // The deadline is looked at here as well: what passes it says nothing of the path.
+        let second =
+            match timeout_at(exchange.deadline, self.send(&request, &mut body, header, exchange)).await {
+                Ok(second) => second,
+                Err(_) => Err(Problem::Deadline),
+            };
+        exchange.bytes_in = body.taken();
+        self.conclude(second, newer.generation, charge, path.path(), exchange)
+    }
+
+    /// What the second attempt says: of the request, of the refresh, and of the path.
+    fn conclude(
+        &self,
+        second: Result<Response<Answer<RequestBody>>, Problem>,
+        generation: Generation,
+        charge: Option<Charge>,
+        path: &str,
+        exchange: &Exchange,
+    ) -> Result<Response<Answer<RequestBody>>, Problem> {
+        let (accepted, result) = match &second {
+            Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
+                (Some(false), ReplayResult::RefusedAgain)
+            }
+            Ok(_) => (Some(true), ReplayResult::Accepted),
+            Err(_) => (None, ReplayResult::Failed),
+        };
+        exchange.metrics.counters.replay(result);
+        match (charge, accepted) {
+            (Some(charge), Some(accepted)) => charge.settle(generation, accepted),
+            (Some(charge), None) => charge.forget(),
+            (None, Some(true)) => self.credential.accepted(path, generation),
+            (None, _) => {}
+        }
+        second
+    }
+
+    /// The token to begin with: the one in use, or the next one if that is no good.
+    async fn attach(&self, body: &Replay, exchange: &Exchange) -> Result<Attached, Problem> {
+        let usable = self.reader.borrow_mut().usable(self.clock.now());
+        let Some((generation, header)) = usable else {
+            let token = self.credential.usable(self.token_deadline(exchange)).await.map_err(problem)?;
+            return Ok(Attached::waited_for(&token));
+        };
+        if body.is_uncertain() && self.credential.is_doubtful(generation) {
+            // A 401 could not be mended by sending again. If no newer token comes, this one is
+            // still better than none.
+            match self.credential.fresh(generation, self.token_deadline(exchange)).await {
+                Ok(token) => return Ok(Attached::waited_for(&token)),
+                Err(no_token) if self.reader.borrow_mut().usable(self.clock.now()).is_none() => {
+                    return Err(problem(no_token));
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(Attached { generation, header, waited_for: false })
+    }
+
+    async fn send(
+        &self,
+        request: &Outgoing,
+        body: &mut Replay,
+        token: HeaderValue,
+        exchange: &mut Exchange,
+    ) -> Result<Response<Answer<RequestBody>>, Problem> {
+        let (data, upload) = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
+        let mut outgoing = Request::new(data);
+        *outgoing.method_mut() = request.method.clone();
+        *outgoing.uri_mut() = request.uri.clone();
+        *outgoing.version_mut() = Version::HTTP_11;
+        // The last attempt could do without the copy, but which one is last is known only later.
+        *outgoing.headers_mut() = request.headers.clone();
+        outgoing.headers_mut().insert(AUTHORIZATION, token);
+
+        let sent_at = Instant::now();
+        let result = self.upstream.send(outgoing, upload).await;
+        let took = sent_at.elapsed();
+        let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
+        exchange.metrics.counters.client(status, took);
+        exchange.upstream = Some(exchange.upstream.unwrap_or_default() + took);
+        result.map_err(|error| {
+            debug!(
+                partner = &*exchange.metrics.partner,
+                error = &error as &dyn std::error::Error,
+                "no answer"
+            );
+            match error {
+                _ if body.is_broken() => Problem::BrokenBody,
+                SendError::Connect(error) => Problem::Unreachable { error: proxy_status(&error) },
+                SendError::Closed(_) => Problem::Unreachable { error: "connection_terminated" },
+                SendError::Exchange(_) => Problem::NoAnswer,
+            }
+        })
+    }
+
+    /// Not beyond the request's own, because a request that has no token by then is told so.
+    fn token_deadline(&self, exchange: &Exchange) -> Instant {
+        exchange.deadline.min(Instant::now() + self.token_timeout)
+    }
+}
+
+/// Counts a request whose client went away while it waited for a newer token.
+struct Unfinished<'a> {
+    exchange: &'a Exchange,
+    settled: bool,
+}
+
+impl Drop for Unfinished<'_> {
+    fn drop(&mut self) {
+        if !self.settled {
+            self.exchange.metrics.counters.replay(ReplayResult::Unfinished);
+        }
+    }
+}
+
+fn pass_on(
+    answer: Response<Answer<RequestBody>>,
+    why: ReplayResult,
+    exchange: &Exchange,
+) -> Response<Answer<RequestBody>> {
+    exchange.metrics.counters.replay(why);
+    answer
+}
+
+fn problem(NoToken { retry_after }: NoToken) -> Problem {
+    Problem::NoToken { retry_after }
+}
+
+/// Reads an answer that nobody will see, within reason, so that its connection can be used again.
+async fn drain(answer: Response<Answer<RequestBody>>) {
+    let (limit, time) = DRAIN;
+    let mut body = answer.into_body();
+    let mut read = 0;
+    let all = async {
+        while let Some(Ok(frame)) = body.frame().await {
+            read += frame.data_ref().map_or(0, bytes::Bytes::len);
+            if read > limit {
+                return;
+            }
+        }
+    };
+    // Whether it ended or not, the answer knows what its connection is good for.
+    let _ = tokio::time::timeout(time, all).await;
+}
+
+/// The word of RFC 9209 section 2.3 for what went wrong in connecting.
+fn proxy_status(error: &ConnectError) -> &'static str {
+    match error.reason() {
+        "dns" => "dns_error",
+        "connect_timeout" => "connection_timeout",
+        reason if reason.starts_with("tls_") => "tls_certificate_error",
+        "tls" => "tls_protocol_error",
+        _ => "connection_refused",
+    }
+}

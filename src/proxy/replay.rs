@@ -1,0 +1,362 @@
+//! Request bodies that can be sent a second time.
+//!
+//! A body of known length up to the limit is collected before it is sent. Any other streams through
+//! a tee, which holds what it passes on up to the limit; as long as everything taken so far is
+//! held, the request can be sent again, the held part first and the rest streaming after it. Bodies
+//! of unknown length are never collected first: a client that waits for an answer before it goes on
+//! would wait for ever.
+
+mod memory;
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderMap, HeaderName};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+
+pub(super) use self::memory::ReplayMemory;
+use self::memory::Reservation;
+use super::headers;
+use crate::metrics::ReplayResult;
+use crate::upstream::{BodyError, IdleLimited, Upload};
+
+/// The limits that a body is held under.
+#[derive(Debug, Clone)]
+pub(super) struct Limits {
+    /// Of this body, in bytes.
+    pub(super) body: usize,
+    /// Of all bodies together, in bytes.
+    pub(super) total: usize,
+    pub(super) memory: Arc<ReplayMemory>,
+    /// How long the client may stand still.
+    pub(super) idle_timeout: Duration,
+    /// The partner's own fields, which a trailer must not carry.
+    pub(super) managed: Rc<[HeaderName]>,
+}
+
+/// A request's body, for as long as the request may have to be sent again.
+pub(super) enum Replay {
+    /// There is none.
+    Empty,
+    /// Of known length, to be collected before it is sent.
+    Short { body: IdleLimited, length: usize, reservation: Reservation },
+    /// All of it.
+    Held { data: Bytes, _reservation: Reservation },
+    /// It streams.
+    Stream(Stream),
+}
+
+impl Replay {
+    /// Looks at `body` without taking anything of it. `length` is known if the framing told it, and
+    /// the body has no trailers.
+    pub(super) fn new(body: Incoming, length: Option<u64>, limits: Limits) -> Self {
+        if body.is_end_stream() || length == Some(0) {
+            return Self::Empty;
+        }
+        let body = IdleLimited::new(body, limits.idle_timeout);
+        if let Some(length) = length.and_then(|length| usize::try_from(length).ok())
+            && length <= limits.body
+            && let Some(reservation) = limits.memory.reserve(length, limits.total)
+        {
+            return Self::Short { body, length, reservation };
+        }
+        Self::Stream(Stream::new(body, length, limits))
+    }
+
+    /// Whether it can be known only after sending if the body can be sent again.
+    pub(super) fn is_uncertain(&self) -> bool {
+        matches!(self, Self::Stream(_))
+    }
+
+    /// The body for the next attempt; collects a short one first, at which moment a client that
+    /// expects `100 Continue` gets it.
+    pub(super) async fn attempt(&mut self) -> Result<(RequestBody, Upload), BodyError> {
+        if let Self::Short { .. } = self {
+            *self = std::mem::replace(self, Self::Empty).collect().await?;
+        }
+        Ok(match self {
+            Self::Empty | Self::Short { .. } => (RequestBody::Empty, None),
+            Self::Held { data, .. } => (RequestBody::Whole(Some(data.clone())), None),
+            // A body that broke off has no end, and must not be given one.
+            Self::Stream(stream) if stream.tee.borrow().broken => return Err(BodyError),
+            Self::Stream(stream) => {
+                let (body, sent) = stream.attempt();
+                (RequestBody::Streaming(body), Some(sent))
+            }
+        })
+    }
+
+    async fn collect(self) -> Result<Self, BodyError> {
+        let Self::Short { mut body, length, reservation } = self else { return Ok(self) };
+        let mut data = Bytes::new();
+        let mut more = BytesMut::new();
+        while let Some(frame) = body.frame().await {
+            let Ok(part) = frame.map_err(|_| BodyError)?.into_data() else { continue };
+            if data.is_empty() && more.is_empty() {
+                data = part; // Nearly always the whole of it.
+            } else {
+                if more.is_empty() {
+                    more.reserve(length);
+                    more.extend_from_slice(&data);
+                }
+                more.extend_from_slice(&part);
+            }
+        }
+        let data = if more.is_empty() { data } else { more.freeze() };
+        // The HTTP library holds the client to its Content-Length; this holds the library to it.
+        if data.len() != length {
+            return Err(BodyError);
+        }
+        Ok(Self::Held { data, _reservation: reservation })
+    }
+
+    /// Takes nothing more from the client: a 401 has come, and what is taken from now on could not
+    /// be sent to anyone who wants it.
+    pub(super) fn stop(&mut self) {
+        if let Self::Stream(stream) = self {
+            stream.tee.borrow_mut().active = 0;
+        }
+    }
+
+    /// Why the request cannot be sent again, if it cannot.
+    pub(super) fn lost(&self) -> Option<ReplayResult> {
+        match self {
+            Self::Stream(stream) => stream.tee.borrow().lost,
+            _ => None,
+        }
+    }
+
+    /// Whether the client broke off its body.
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self, Self::Stream(stream) if stream.tee.borrow().broken)
+    }
+
+    /// How many bytes of it have been taken from the client.
+    pub(super) fn taken(&self) -> u64 {
+        match self {
+            Self::Empty | Self::Short { .. } => 0,
+            Self::Held { data, .. } => data.len() as u64,
+            Self::Stream(stream) => stream.tee.borrow().taken,
+        }
+    }
+}
+
+/// A body that streams, and the attempts to send it.
+pub(super) struct Stream {
+    tee: Rc<RefCell<Tee>>,
+    attempts: u8,
+}
+
+/// What the attempts share.
+struct Tee {
+    body: IdleLimited,
+    length: Option<u64>,
+    limits: Limits,
+    /// In one piece of its own: parts as small as a client likes would each cost a handle, and keep
+    /// the buffer alive that they were read into.
+    held: BytesMut,
+    trailers: Option<HeaderMap>,
+    ended: bool,
+    /// Of what is held.
+    reservation: Option<Reservation>,
+    lost: Option<ReplayResult>,
+    broken: bool,
+    taken: u64,
+    /// The attempt that may take from the client; 0 is none. An attempt that was given up lives on
+    /// until its connection has been torn down, and must not take what is meant for the next one.
+    active: u8,
+}
+
+impl Stream {
+    fn new(body: IdleLimited, length: Option<u64>, limits: Limits) -> Self {
+        let tee = Tee {
+            lost: length.is_some_and(|length| length > limits.body as u64).then_some(ReplayResult::TooLarge),
+            body,
+            length,
+            limits,
+            held: BytesMut::new(),
+            trailers: None,
+            ended: false,
+            reservation: None,
+            broken: false,
+            taken: 0,
+            active: 0,
+        };
+        Self { tee: Rc::new(RefCell::new(tee)), attempts: 0 }
+    }
+
+    fn attempt(&mut self) -> (Streaming, Rc<Cell<bool>>) {
+        self.attempts += 1;
+        self.tee.borrow_mut().active = self.attempts;
+        let sent = Rc::new(Cell::new(false));
+        let body = Streaming {
+            tee: Rc::clone(&self.tee),
+            attempt: self.attempts,
+            begun: false,
+            sent: Rc::clone(&sent),
+        };
+        (body, sent)
+    }
+}
+
+impl Tee {
+    fn poll_client(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if self.ended {
+            return Poll::Ready(None);
+        }
+        if self.broken {
+            // The HTTP library tells of the break once, and then of an end.
+            return Poll::Ready(Some(Err(BodyError)));
+        }
+        match ready!(Pin::new(&mut self.body).poll_frame(cx)) {
+            Some(Ok(frame)) => Poll::Ready(Some(Ok(match frame.into_data() {
+                Ok(data) => {
+                    self.taken += data.len() as u64;
+                    self.hold(&data);
+                    self.ended = self.body.is_end_stream();
+                    Frame::data(data)
+                }
+                Err(frame) => {
+                    let mut trailers = frame.into_trailers().unwrap_or_default();
+                    headers::strip_trailers(&mut trailers, &self.limits.managed);
+                    self.ended = true;
+                    self.trailers = Some(trailers.clone());
+                    Frame::trailers(trailers)
+                }
+            }))),
+            Some(Err(_)) => {
+                self.broken = true;
+                Poll::Ready(Some(Err(BodyError)))
+            }
+            None => {
+                self.ended = true;
+                Poll::Ready(None)
+            }
+        }
+    }
+
+    /// Keeps `data`, or gives up keeping anything.
+    fn hold(&mut self, data: &Bytes) {
+        if self.lost.is_some() {
+            return;
+        }
+        let held = self.reservation.as_ref().map_or(0, |reservation| reservation.bytes());
+        if held + data.len() > self.limits.body {
+            return self.lose(ReplayResult::TooLarge);
+        }
+        let kept = match &mut self.reservation {
+            Some(reservation) => reservation.grow(data.len(), self.limits.total),
+            None => {
+                self.reservation = self.limits.memory.reserve(data.len(), self.limits.total);
+                self.reservation.is_some()
+            }
+        };
+        if kept {
+            self.held.extend_from_slice(data);
+        } else {
+            self.lose(ReplayResult::NoMemory);
+        }
+    }
+
+    fn lose(&mut self, why: ReplayResult) {
+        self.lost = Some(why);
+        self.held = BytesMut::new();
+        self.reservation = None;
+    }
+}
+
+/// The body of one attempt to send a request.
+#[derive(Debug)]
+pub(super) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// All of it, until it has been handed over.
+    Whole(Option<Bytes>),
+    /// As much as is held, and then what the client still sends.
+    Streaming(Streaming),
+}
+
+/// See [`RequestBody::Streaming`].
+pub(super) struct Streaming {
+    tee: Rc<RefCell<Tee>>,
+    attempt: u8,
+    /// What is held has been handed over.
+    begun: bool,
+    sent: Rc<Cell<bool>>,
+}
+
+impl Streaming {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let mut tee = self.tee.borrow_mut();
+        if tee.active != self.attempt {
+            // Not an error, which would cut off the answer that the partner is sending. Whoever
+            // gave this attempt up closes its connection.
+            return Poll::Pending;
+        }
+        if self.attempt > 1 && !std::mem::replace(&mut self.begun, true) && !tee.held.is_empty() {
+            let held = tee.held.split().freeze();
+            self.sent.set(tee.ended && tee.trailers.is_none());
+            return Poll::Ready(Some(Ok(Frame::data(held))));
+        }
+        if self.attempt > 1 {
+            if tee.lost.is_none() {
+                // There is no third attempt: what follows need not be held.
+                tee.lose(ReplayResult::TooLarge);
+            }
+            if tee.ended {
+                self.sent.set(true);
+                return Poll::Ready(tee.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
+            }
+        }
+        let frame = ready!(tee.poll_client(cx));
+        self.sent.set(tee.ended);
+        Poll::Ready(frame)
+    }
+}
+
+impl std::fmt::Debug for Streaming {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Streaming").field("attempt", &self.attempt).finish_non_exhaustive()
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match self.get_mut() {
+            Self::Empty => Poll::Ready(None),
+            Self::Whole(data) => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Self::Streaming(body) => body.poll(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty | Self::Whole(None) => true,
+            Self::Whole(Some(_)) => false,
+            Self::Streaming(body) => body.sent.get(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty | Self::Whole(None) => SizeHint::with_exact(0),
+            Self::Whole(Some(data)) => SizeHint::with_exact(data.len() as u64),
+            Self::Streaming(body) => {
+                body.tee.borrow().length.map_or_else(SizeHint::default, SizeHint::with_exact)
+            }
+        }
+    }
+}

@@ -1,0 +1,77 @@
+//! Another protocol on the same connection, once the partner has agreed to it with a 101.
+
+use std::time::Duration;
+
+use http::Response;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, timeout_at};
+use tracing::debug;
+
+use super::exchange::InFlight;
+use super::replay::RequestBody;
+use crate::upstream::Answer;
+
+/// Carries bytes both ways from when the client has got the 101 until one side closes or both stand
+/// still for `idle_timeout`. Nothing of the client's has gone to the partner before this.
+///
+/// `in_flight` is held as long: a tunnel costs what an exchange does.
+pub(super) fn open(
+    client: OnUpgrade,
+    mut answer: Response<Answer<RequestBody>>,
+    idle_timeout: Duration,
+    in_flight: Option<InFlight>,
+) {
+    let partner = hyper::upgrade::on(&mut answer);
+    tokio::task::spawn_local(async move {
+        // The answer owns the connection, which must live until it has been handed over.
+        let (partner, client) = match tokio::try_join!(partner, client) {
+            Ok(both) => both,
+            Err(error) => return debug!(%error, "an upgrade was agreed on and did not happen"),
+        };
+        drop(answer);
+        carry(client, partner, idle_timeout).await;
+        drop(in_flight);
+    });
+}
+
+async fn carry(client: Upgraded, partner: Upgraded, idle_timeout: Duration) {
+    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
+    let (mut from_partner, mut to_partner) = tokio::io::split(TokioIo::new(partner));
+    let last = std::cell::Cell::new(Instant::now());
+    // An error on either side ends both: half a tunnel is of use to nobody.
+    let _ = tokio::try_join!(
+        copy(&mut from_client, &mut to_partner, &last, idle_timeout),
+        copy(&mut from_partner, &mut to_client, &last, idle_timeout),
+    );
+}
+
+/// Copies until the end of `from`; an error if neither direction moved for `idle_timeout`.
+async fn copy(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    last: &std::cell::Cell<Instant>,
+    idle_timeout: Duration,
+) -> std::io::Result<()> {
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let Ok(read) = timeout_at(last.get() + idle_timeout, from.read(&mut buffer)).await else {
+            if last.get().elapsed() < idle_timeout {
+                continue; // The other direction has moved since.
+            }
+            return Err(std::io::ErrorKind::TimedOut.into());
+        };
+        let read = read?;
+        if read == 0 {
+            return to.shutdown().await;
+        }
+        let write = async {
+            to.write_all(&buffer[..read]).await?;
+            // TLS keeps what the connection does not take at once until it is asked again.
+            to.flush().await
+        };
+        timeout_at(Instant::now() + idle_timeout, write).await??;
+        last.set(Instant::now());
+    }
+}

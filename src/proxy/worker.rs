@@ -1,0 +1,396 @@
+//! One runtime's proxy: its view of the routes, and the life of a request.
+
+use std::cell::RefCell;
+use std::future::Future;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::task::{Context, Poll};
+
+use arc_swap::ArcSwap;
+use arc_swap::cache::Cache;
+use bytes::Bytes;
+use http::header::{self, HeaderName, HeaderValue};
+use http::uri::{PathAndQuery, Uri};
+use http::{HeaderMap, Request, Response, StatusCode, Version};
+use http_body::Body;
+use hyper::body::Incoming;
+use tokio::time::Instant;
+
+use super::admit::{admit, max_forwards};
+use super::authorize::{Authorizer, Outgoing};
+use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, ResponseBody};
+use super::headers::{self, Found};
+use super::path::{canonical, is_auth_call};
+use super::replay::{Limits, Replay, ReplayMemory, RequestBody};
+use super::respond::Problem;
+use super::route::{Index, Partner, Routes};
+use super::tunnel;
+use crate::clock::Clock;
+use crate::metrics::{self, Shard};
+use crate::telemetry::{self, Tracing};
+use crate::upstream::{self, Upstream};
+
+/// What the proxies of all runtimes share.
+pub struct Shared {
+    routes: Arc<ArcSwap<Routes>>,
+    in_flight: Arc<AtomicUsize>,
+    memory: Arc<ReplayMemory>,
+    clock: Arc<dyn Clock>,
+    tracing: Option<Arc<Tracing>>,
+    /// What this process calls itself in `Via`: unlike every other, so that a loop is seen.
+    via: String,
+}
+
+impl Shared {
+    /// Shared state that begins with `routes`. Spans go to `tracing` if there is one.
+    pub fn new(routes: Routes, clock: Arc<dyn Clock>, tracing: Option<Arc<Tracing>>) -> Arc<Self> {
+        Arc::new(Self {
+            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            in_flight: Arc::default(),
+            memory: ReplayMemory::new(),
+            clock,
+            tracing,
+            via: format!("bearerd-{:08x}", fastrand::u32(..)),
+        })
+    }
+
+    /// Exchanges that begin from now on follow `routes`; those under way finish as they began.
+    pub fn reload(&self, routes: Routes) {
+        self.routes.store(Arc::new(routes));
+    }
+}
+
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// The proxy of one runtime, which must be a current-thread one that can spawn local tasks. A clone
+/// is the same proxy.
+#[derive(Clone)]
+pub struct Proxy(Rc<Worker>);
+
+struct Worker {
+    shared: Arc<Shared>,
+    shard: Arc<Shard>,
+    nobody: Rc<ExchangeMetricsOf>,
+    view: RefCell<View>,
+    via: HeaderValue,
+}
+
+/// The routes as this runtime last saw them, with everything that is its own.
+struct View {
+    cache: Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>,
+    seen: Rc<Local>,
+}
+
+struct Local {
+    routes: Arc<Routes>,
+    index: Index,
+    partners: Vec<Rc<LocalPartner>>,
+}
+
+/// A partner with what one runtime has of it: copies of header values, because clones of a shared
+/// one bounce its reference count between cores, a pool, and counters.
+struct LocalPartner {
+    partner: Arc<Partner>,
+    authorizer: Authorizer,
+    metrics: Rc<ExchangeMetricsOf>,
+    host: HeaderValue,
+    /// Set on every request, `Partner-Code` first.
+    fields: Vec<(HeaderName, HeaderValue)>,
+    /// Their names.
+    managed: Rc<[HeaderName]>,
+}
+
+impl Proxy {
+    /// A proxy that counts in `shard`.
+    pub fn new(shared: Arc<Shared>, shard: Arc<Shard>) -> Self {
+        let nobody = Rc::new(ExchangeMetricsOf {
+            partner: metrics::NO_PARTNER.into(),
+            counters: shard.partner(metrics::NO_PARTNER),
+        });
+        let via = format!("1.1 {}", shared.via);
+        let via = HeaderValue::try_from(via).unwrap_or_else(|_| HeaderValue::from_static("1.1 bearerd"));
+        let mut cache = Cache::new(Arc::clone(&shared.routes));
+        let seen = Rc::new(Local::new(Arc::clone(cache.load()), &shared, &shard));
+        Self(Rc::new(Worker { shared, shard, nobody, view: RefCell::new(View { cache, seen }), via }))
+    }
+
+    /// The life of a request. `started` is when its header began to be served.
+    pub async fn handle(&self, request: Request<Incoming>, started: Instant) -> Response<ResponseBody> {
+        let local = self.0.local();
+        let mut exchange = Box::new(Exchange {
+            started,
+            deadline: started + local.routes.config.request_timeout,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            metrics: Rc::clone(&self.0.nobody),
+            status: 0,
+            problem: None,
+            resends: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+            trace_id: None,
+            span: None,
+            complete: false,
+            _in_flight: None,
+        });
+        let deadline = exchange.deadline;
+        let carried = self.0.carry(&local, request, &mut exchange);
+        let result = match tokio::time::timeout_at(deadline, carried).await {
+            Ok(result) => result,
+            Err(_) => Err(Problem::Deadline),
+        };
+        match result {
+            Ok(Carried::Answer(response)) => {
+                exchange.status = response.status().as_u16();
+                let (parts, answer) = response.into_parts();
+                Response::from_parts(parts, ResponseBody::answer(answer, exchange))
+            }
+            Ok(Carried::Own(response)) => own(response, exchange),
+            Err(problem) => {
+                exchange.problem = Some(problem.as_str());
+                own(problem.response(), exchange)
+            }
+        }
+    }
+
+    /// Closes upstream connections that have been idle for too long; to be called now and then.
+    pub fn sweep(&self) {
+        for partner in &self.0.local().partners {
+            partner.authorizer.upstream.sweep();
+        }
+    }
+}
+
+impl std::fmt::Debug for Proxy {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Proxy").finish_non_exhaustive()
+    }
+}
+
+/// For those who put bearerd into a server of their own.
+impl tower::Service<Request<Incoming>> for Proxy {
+    type Response = Response<ResponseBody>;
+    type Error = std::convert::Infallible;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+        let proxy = self.clone();
+        Box::pin(async move { Ok(proxy.handle(request, Instant::now()).await) })
+    }
+}
+
+/// How a request ended that met no problem.
+enum Carried {
+    Answer(Response<upstream::Answer<RequestBody>>),
+    Own(Response<Bytes>),
+}
+
+impl Worker {
+    /// The routes as they are now. A request keeps the ones that it began with.
+    fn local(&self) -> Rc<Local> {
+        let mut view = self.view.borrow_mut();
+        let View { cache, seen } = &mut *view;
+        let routes = cache.load();
+        if !Arc::ptr_eq(routes, &seen.routes) {
+            *seen = Rc::new(Local::new(Arc::clone(routes), &self.shared, &self.shard));
+        }
+        Rc::clone(seen)
+    }
+
+    async fn carry(
+        &self,
+        local: &Local,
+        mut request: Request<Incoming>,
+        exchange: &mut Exchange,
+    ) -> Result<Carried, Problem> {
+        let config = &local.routes.config;
+        let in_flight = InFlight::enter(&self.shared.in_flight, config.max_in_flight);
+        exchange._in_flight = Some(in_flight.ok_or(Problem::Overloaded)?);
+        let client = hyper::upgrade::on(&mut request);
+        let (mut head, body) = request.into_parts();
+
+        let target = admit(&head, config.allow_browsers, &self.shared.via)?;
+        let path = canonical(head.uri.path()).map_err(|_| {
+            Problem::BadRequest("The path has dot segments, a backslash, NUL or broken percent-encoding.")
+        })?;
+        if is_auth_call(&path) {
+            return Err(Problem::AuthCall);
+        }
+        let found = local.index.find(&target, &path).ok_or(Problem::NoPartner)?;
+        let partner = &local.partners[found];
+        exchange.metrics = Rc::clone(&partner.metrics);
+        if let Some(answer) = max_forwards(&head.method, &mut head.headers)? {
+            return Ok(Carried::Own(answer));
+        }
+
+        let mut found = headers::examine(&head.headers, &partner.managed)?;
+        if head.version != Version::HTTP_11 {
+            // RFC 9110 section 7.8: an Upgrade in HTTP/1.0 is to be ignored.
+            found.upgrade = None;
+        }
+        let length = length(&head.headers, &body);
+        headers::strip(&mut head.headers, &found);
+        self.set_fields(partner, &mut head.headers, &found, length, &body);
+        self.trace(&mut head.headers, exchange);
+        let uri = partner.uri(&head.uri)?;
+        let limits = Limits {
+            body: partner.partner.route.replay_limit,
+            total: config.replay_memory,
+            memory: Arc::clone(&self.shared.memory),
+            idle_timeout: config.idle_timeout,
+            managed: Rc::clone(&partner.managed),
+        };
+        // Without a length to go by, or with trailers to come, the framing is chunked.
+        let held = Replay::new(body, length.filter(|_| !head.headers.contains_key(header::TRAILER)), limits);
+        let outgoing = Outgoing { method: head.method, uri, headers: head.headers };
+        let mut answer = partner.authorizer.carry(outgoing, held, exchange).await?;
+
+        let agreed = answer.headers().get(header::UPGRADE).cloned();
+        headers::strip_answer(answer.headers_mut()).map_err(|_| Problem::NoAnswer)?;
+        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
+            let Some(asked) = found.upgrade else { return Err(Problem::NoAnswer) };
+            let mut response = Response::new(Bytes::new());
+            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+            std::mem::swap(response.headers_mut(), answer.headers_mut());
+            response.headers_mut().insert(header::UPGRADE, agreed.unwrap_or(asked));
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+            // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
+            tunnel::open(client, answer, config.idle_timeout, exchange._in_flight.take());
+            return Ok(Carried::Own(response));
+        }
+        // The version is a matter of each hop.
+        *answer.version_mut() = Version::HTTP_11;
+        Ok(Carried::Answer(answer))
+    }
+
+    /// Sets what bearerd sets, after everything of that name has gone.
+    fn set_fields(
+        &self,
+        partner: &LocalPartner,
+        fields: &mut HeaderMap,
+        found: &Found,
+        length: Option<u64>,
+        body: &Incoming,
+    ) {
+        fields.insert(header::HOST, partner.host.clone());
+        // Keeps the place: every attempt puts its own token there.
+        fields.insert(header::AUTHORIZATION, HeaderValue::from_static("-"));
+        fields.append(header::VIA, self.via.clone());
+        for (name, value) in &partner.fields {
+            fields.insert(name.clone(), value.clone());
+        }
+        match length {
+            Some(length) if !fields.contains_key(header::TRAILER) => {
+                // Zero is worth saying where it was said: a POST without a length is refused by
+                // some.
+                if length > 0 || fields.contains_key(header::CONTENT_LENGTH) {
+                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
+                }
+            }
+            _ if body.is_end_stream() => {}
+            _ => {
+                // Said outright, or a GET would lose its body on the way.
+                fields.remove(header::CONTENT_LENGTH);
+                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+            }
+        }
+        if let Some(protocol) = &found.upgrade {
+            fields.insert(header::UPGRADE, protocol.clone());
+            fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        } else if found.trailers {
+            fields.insert(header::TE, HeaderValue::from_static("trailers"));
+            fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
+        }
+    }
+
+    fn trace(&self, fields: &mut HeaderMap, exchange: &mut Exchange) {
+        if let Some(tracing) = &self.shared.tracing {
+            let span = tracing.start(fields);
+            span.inject(fields);
+            exchange.trace_id = Some(span.trace_id().into());
+            exchange.span = Some(Box::new(span));
+        } else {
+            exchange.trace_id = telemetry::trace_id_of(fields).map(Into::into);
+        }
+    }
+}
+
+impl Local {
+    fn new(routes: Arc<Routes>, shared: &Arc<Shared>, shard: &Arc<Shard>) -> Self {
+        let index = Index::new(&routes.partners);
+        let of = |partner| Rc::new(LocalPartner::new(partner, &routes, shared, shard));
+        let partners = routes.partners.iter().map(of).collect();
+        Self { index, partners, routes }
+    }
+}
+
+impl LocalPartner {
+    fn new(partner: &Arc<Partner>, routes: &Routes, shared: &Arc<Shared>, shard: &Arc<Shard>) -> Self {
+        let own = |value: &HeaderValue| {
+            let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
+            own.set_sensitive(value.is_sensitive());
+            own
+        };
+        let code = (HeaderName::from_static("partner-code"), own(&partner.partner_code));
+        let fields: Vec<_> =
+            std::iter::once(code).chain(partner.headers.iter().map(|(n, v)| (n.clone(), own(v)))).collect();
+        // A host and a port make a header value: the configuration was parsed as such.
+        let host = HeaderValue::try_from(partner.base_url.authority())
+            .unwrap_or_else(|_| HeaderValue::from_static("invalid"));
+        let idle = routes.config.idle_timeout;
+        Self {
+            authorizer: Authorizer {
+                credential: Arc::clone(&partner.credential),
+                reader: RefCell::new(partner.credential.cell().reader()),
+                upstream: Upstream::new(Arc::clone(&partner.connector), idle, Arc::clone(shard)),
+                clock: Arc::clone(&shared.clock),
+                token_timeout: routes.config.token_timeout,
+            },
+            metrics: Rc::new(ExchangeMetricsOf {
+                partner: partner.name.as_str().into(),
+                counters: shard.partner(&partner.name),
+            }),
+            managed: fields.iter().map(|(name, _)| name.clone()).collect(),
+            fields,
+            host,
+            partner: Arc::clone(partner),
+        }
+    }
+
+    /// The request target in origin form: the bytes that came in, behind the base URL's path.
+    fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
+        let base = self.partner.base_url.path();
+        let asked = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
+        let joined = if base.is_empty() || asked == "*" {
+            asked
+        } else {
+            PathAndQuery::try_from(format!("{base}{asked}"))
+                .map_err(|_| Problem::BadRequest("The request target is too long."))?
+        };
+        Ok(Uri::from(joined))
+    }
+}
+
+/// The length that the framing gives the body; `None` if it gives none.
+fn length(fields: &HeaderMap, body: &Incoming) -> Option<u64> {
+    let declared =
+        !fields.contains_key(header::TRANSFER_ENCODING) && fields.contains_key(header::CONTENT_LENGTH);
+    if declared || body.is_end_stream() { body.size_hint().exact() } else { None }
+}
+
+/// An answer of bearerd's own.
+fn own(response: Response<Bytes>, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    exchange.status = response.status().as_u16();
+    response.map(|data| ResponseBody::whole(data, exchange))
+}
