@@ -2,6 +2,7 @@
 
 pub mod clock;
 pub mod credential;
+pub mod listener;
 pub mod metrics;
 pub mod partner;
 pub mod proxy;
