@@ -6,6 +6,7 @@ pub mod listener;
 pub mod metrics;
 pub mod partner;
 pub mod proxy;
+pub mod sandbox;
 pub mod store;
 pub mod telemetry;
 pub mod token;
