@@ -1,6 +1,10 @@
 //! bearerd carries the Bearer token, so that applications need not.
 
+pub mod admin;
+pub mod app;
+pub mod cli;
 pub mod clock;
+pub mod config;
 pub mod credential;
 pub mod listener;
 pub mod metrics;

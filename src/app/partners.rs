@@ -1,0 +1,156 @@
+//! The partners that are running: a refresher each, and what the data path knows of it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::clock::Clock;
+use crate::config::{Config, PartnerConfig};
+use crate::credential::{RefreshHandle, Refresher, Settings, Stop};
+use crate::metrics::Metrics;
+use crate::partner::{Connector, HttpEndpoint};
+use crate::proxy::{self, Routes};
+use crate::store::Store;
+
+/// The running partners, by name.
+pub(super) struct Partners {
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    metrics: Arc<Metrics>,
+    running: BTreeMap<String, Running>,
+    /// Refreshers of partners that were taken out and may still be in a call.
+    leaving: Vec<JoinHandle<()>>,
+}
+
+struct Running {
+    handle: Arc<RefreshHandle>,
+    settings: watch::Sender<Settings>,
+    stop: Stop,
+    task: JoinHandle<()>,
+}
+
+/// A configuration of which every part that can fail has been made.
+pub(super) struct Prepared {
+    config: proxy::Config,
+    partners: Vec<(PartnerConfig, Settings, Connector)>,
+}
+
+impl Partners {
+    pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
+        Self { store, clock, metrics, running: BTreeMap::new(), leaving: Vec::new() }
+    }
+
+    /// Makes what may fail, and changes nothing. Reads certificate authorities, so it blocks.
+    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<String>> {
+        let mut partners = Vec::with_capacity(config.partners.len());
+        let mut errors = Vec::new();
+        for partner in &config.partners {
+            match self.prepare_one(partner) {
+                Ok((settings, connector)) => partners.push((partner.clone(), settings, connector)),
+                Err(error) => errors.push(format!("partner \"{}\": {error}", partner.name)),
+            }
+        }
+        if errors.is_empty() { Ok(Prepared { config: config.proxy.clone(), partners }) } else { Err(errors) }
+    }
+
+    fn prepare_one(
+        &self,
+        partner: &PartnerConfig,
+    ) -> Result<(Settings, Connector), crate::partner::ConnectorError> {
+        let endpoint = &partner.endpoint;
+        let connector =
+            Connector::new(&endpoint.base_url, endpoint.connect_timeout, endpoint.ca_file.as_deref())?;
+        let settings = Settings {
+            login: endpoint.login.as_ref().map(|login| login.digest(&endpoint.key)),
+            seed: partner.seed.clone(),
+            policy: partner.policy.clone(),
+            endpoint: Arc::new(HttpEndpoint::new(endpoint.clone(), Arc::clone(&self.clock))?),
+        };
+        Ok((settings, connector))
+    }
+
+    /// Takes up what was prepared: new partners are loaded from the store, those that stay get
+    /// their new settings, those that are gone end. On an error everything is as it was.
+    pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Routes, Vec<String>> {
+        let mut loaded = Vec::new();
+        let mut errors = Vec::new();
+        for (partner, settings, _) in &prepared.partners {
+            if self.running.contains_key(&partner.name) {
+                continue;
+            }
+            match self.load(&partner.name, settings.clone()).await {
+                Ok(new) => loaded.push((partner.name.clone(), new)),
+                Err(error) => errors.push(error.to_string()),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        for (name, (refresher, handle, settings, stop)) in loaded {
+            let task = tokio::spawn(refresher.run());
+            self.running.insert(name, Running { handle, settings, stop, task });
+        }
+        let mut routes = Vec::with_capacity(prepared.partners.len());
+        for (partner, settings, connector) in prepared.partners {
+            let Some(running) = self.running.get(&partner.name) else { continue };
+            running.settings.send_replace(settings);
+            routes.push(Arc::new(proxy::Partner {
+                name: partner.name,
+                base_url: partner.endpoint.base_url,
+                partner_code: partner.endpoint.partner_code,
+                headers: partner.endpoint.headers,
+                route: partner.route,
+                credential: Arc::clone(&running.handle),
+                connector: Arc::new(connector),
+            }));
+        }
+        self.retire(|name| routes.iter().any(|partner| partner.name == name)).await;
+        Ok(Routes { config: prepared.config, partners: routes })
+    }
+
+    /// The handles of all partners, by name.
+    pub(super) fn handles(&self) -> Vec<(String, Arc<RefreshHandle>)> {
+        self.running.iter().map(|(name, running)| (name.clone(), Arc::clone(&running.handle))).collect()
+    }
+
+    /// Ends every refresher, and waits until what it was doing is done and durable.
+    pub(super) async fn stop(mut self) {
+        self.retire(|_| false).await;
+        for task in self.leaving {
+            let _ = task.await;
+        }
+    }
+
+    async fn retire(&mut self, keep: impl Fn(&str) -> bool) {
+        let names: Vec<String> = self.running.keys().filter(|name| !keep(name)).cloned().collect();
+        for name in names {
+            if let Some(running) = self.running.remove(&name) {
+                running.stop.stop().await;
+                self.leaving.push(running.task);
+            }
+        }
+        self.leaving.retain(|task| !task.is_finished());
+        self.metrics.retain(|name| self.running.contains_key(name));
+    }
+
+    async fn load(
+        &self,
+        name: &str,
+        settings: Settings,
+    ) -> Result<(Refresher, Arc<RefreshHandle>, watch::Sender<Settings>, Stop), crate::credential::StartError>
+    {
+        let (settings, settings_seen) = watch::channel(settings);
+        let (refresher, handle, stop) = Refresher::load(
+            name,
+            settings_seen,
+            Arc::clone(&self.store),
+            Arc::clone(&self.clock),
+            self.metrics.credential(name),
+            fastrand::Rng::new(),
+        )
+        .await?;
+        Ok((refresher, handle, settings, stop))
+    }
+}
