@@ -1,0 +1,239 @@
+//! Signals: an orderly end, and a new configuration without an end.
+
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::support::client::Request;
+use crate::support::config::Config;
+use crate::support::eventually;
+use crate::support::gate::Gate;
+use crate::support::gateway::Gateway;
+use crate::support::http::Answer;
+use crate::support::partner::Partner;
+
+/// A partner with a path, `/held`, that answers when the gate is opened.
+fn holding() -> (Partner, Gate) {
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let held = gate.clone();
+    partner.on("/held", move |x| {
+        x.body()?;
+        held.wait();
+        x.answer(&Answer::new(200, "late"))
+    });
+    (partner, gate)
+}
+
+#[test]
+fn s56_on_sigterm_an_exchange_in_flight_finishes_and_the_exit_is_0() {
+    let (partner, gate) = holding();
+    let mut gateway = Gateway::before(&partner);
+    let mut idle = gateway.connect();
+    assert_eq!(idle.exchange(&Request::get("/x")).status, 200);
+    let waiting = gateway.send_aside(Request::post("/held", "abc"));
+    gate.await_arrivals(1);
+    gateway.sigterm();
+    eventually("no new connections", || TcpStream::connect(gateway.proxy_addr().tcp()).is_err());
+    assert!(idle.is_closed(), "a connection without a request does not hold the end up");
+    assert!(gateway.is_running());
+    gate.open();
+    assert_eq!(waiting.join().unwrap().text(), "late");
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn s56_no_request_on_a_kept_connection_is_lost_in_a_drain() {
+    let partner = Partner::new();
+    let mut gateway = Gateway::start(&Config::to(&partner).set("log.level", "info"));
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..20)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = gateway.connect();
+                    loop {
+                        let answer = client.exchange(&Request::post("/x", "abc"));
+                        assert_eq!(answer.status, 200);
+                        if answer.fields.get("connection") == Some("close") {
+                            return;
+                        }
+                        // A client that does something between its requests.
+                        thread::sleep(std::time::Duration::from_millis(5));
+                    }
+                })
+            })
+            .collect();
+        eventually("they are at it", || partner.seen().len() > 100);
+        gateway.sigterm();
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn s56_readiness_goes_before_accepting_does() {
+    let partner = Partner::new();
+    let mut gateway = Gateway::start(&Config::to(&partner).set("server.drain_delay", "3s"));
+    gateway.sigterm();
+    eventually("not ready", || gateway.admin(&Request::get("/readyz")).status == 503);
+    assert_eq!(gateway.get("/x").status, 200);
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn s56_a_drain_that_takes_too_long_ends_with_1() {
+    let (partner, gate) = holding();
+    let mut gateway = Gateway::start(&Config::to(&partner).set("server.drain_timeout", "300ms"));
+    let mut client = gateway.connect();
+    client.send(&Request::get("/held").to_bytes()).unwrap();
+    gate.await_arrivals(1);
+    gateway.sigterm();
+    assert_eq!(gateway.wait_exit().code(), Some(1));
+    gate.open();
+}
+
+#[test]
+fn s56_a_refresh_in_flight_is_made_durable_before_the_exit() {
+    let partner = Partner::new();
+    let mut gateway = Gateway::start(&Config::to(&partner).with_admin_socket());
+    let gate = partner.hold_refreshes();
+    let admin = gateway.admin_addr().clone();
+    let asked = thread::spawn(move || {
+        let mut connection = crate::support::client::connect(&admin);
+        let _sent = connection.send(&Request::post("/partners/acme/refresh", "").to_bytes());
+        connection.answer("POST").map(|answer| answer.status)
+    });
+    gate.await_arrivals(1);
+    gateway.sigterm();
+    gate.open();
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+    // Whether the operator still hears of it is not promised.
+    println!("the call ended in {:?}", asked.join().unwrap());
+    gateway.restart();
+    gateway.await_ready();
+    assert_eq!((gateway.generation(), partner.refreshes()), (2, 2));
+    assert_eq!(gateway.get("/x").status, 200);
+    partner.assert_no_spent_token_seen();
+}
+
+#[test]
+fn s57_a_reload_takes_effect_without_dropping_a_request() {
+    let (partner, gate) = holding();
+    let config = Config::to(&partner).set("partner.headers.x-service-code", "one");
+    let gateway = Gateway::start(&config);
+    let mut kept = gateway.connect();
+    assert_eq!(kept.exchange(&Request::get("/x")).status, 200);
+    let waiting = gateway.send_aside(Request::get("/held"));
+    gate.await_arrivals(1);
+    gateway.reload(&config.clone().set("partner.headers.x-service-code", "two"));
+    eventually("the new header is sent", || {
+        assert_eq!(kept.exchange(&Request::get("/x")).status, 200);
+        partner.seen_at("/x").last().unwrap().fields.all("x-service-code") == ["two"]
+    });
+    gate.open();
+    assert_eq!(waiting.join().unwrap().text(), "late");
+    assert_eq!(partner.refreshes(), 1, "a reload costs no refresh");
+}
+
+#[test]
+fn s57_a_partner_can_be_added_and_taken_away() {
+    let (first, second) = (Partner::new(), Partner::new());
+    let one = Config::to(&first);
+    let gateway = Gateway::start(&one);
+    gateway.reload(&one.clone().and("beta", &second).set("partner.path_prefix", "/beta"));
+    eventually("the second partner serves", || {
+        gateway.get("/beta/x").status == 200 && second.seen().len() == 1
+    });
+    gateway.reload(&one);
+    let at_first = || first.seen_at("/beta/y").len();
+    eventually("the first has the path again", || gateway.get("/beta/y").status == 200 && at_first() > 0);
+    assert_eq!((first.refreshes(), second.refreshes()), (1, 1));
+}
+
+#[test]
+fn s57_a_bad_configuration_is_refused_whole_and_the_old_one_stays() {
+    let partner = Partner::new();
+    let config = Config::to(&partner).with_admin_socket().set("partner.headers.x-service-code", "one");
+    let gateway = Gateway::start(&config);
+    let changed = config.clone().set("partner.headers.x-service-code", "two");
+    for bad in [
+        changed.clone().set("partner.encryption_key", "abc"),
+        changed.clone().set("server.thraeds", 1),
+        changed.clone().set("server.threads", 3),
+        changed.clone().set("server.listen", "127.0.0.1:1"),
+        changed.clone().set("admin.listen", "127.0.0.1:0"),
+        changed.clone().set("store.path", "other"),
+    ] {
+        bad.write_to(&gateway.dir);
+        let answer = gateway.admin(&Request::post("/reload", ""));
+        assert!((400..500).contains(&answer.status), "{answer:?}");
+        assert_eq!(gateway.get("/x").status, 200);
+        assert_eq!(partner.seen_at("/x").last().unwrap().fields.all("x-service-code"), ["one"]);
+    }
+    changed.write_to(&gateway.dir);
+    let answer = gateway.admin(&Request::post("/reload", ""));
+    assert!((200..300).contains(&answer.status), "{answer:?}");
+    eventually("the good one is taken", || {
+        gateway.get("/x");
+        partner.seen_at("/x").last().unwrap().fields.all("x-service-code") == ["two"]
+    });
+}
+
+#[test]
+fn s57_a_bad_reload_by_signal_is_told_in_the_log() {
+    let partner = Partner::new();
+    let config = Config::to(&partner);
+    let gateway = Gateway::start(&config);
+    gateway.reload(&config.set("partner.encryption_key", "abc"));
+    eventually("an error in the log", || {
+        gateway
+            .log_lines()
+            .iter()
+            .any(|line| line["level"] == "ERROR" && line.to_string().contains("encryption_key"))
+    });
+    assert_eq!(gateway.get("/x").status, 200);
+}
+
+#[test]
+fn s57_many_reloads_under_load_fail_no_request() {
+    let partner = Partner::new();
+    let config = Config::to(&partner).set("log.level", "info");
+    let gateway = Gateway::start(&config);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        // Whatever happens, the clients must end, because the scope waits for them.
+        let stopping = StopOnDrop(&stop);
+        let clients: Vec<_> = (0..3)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut client = gateway.connect();
+                    while !stop.load(Ordering::SeqCst) {
+                        assert_eq!(client.exchange(&Request::post("/x", "abc")).status, 200);
+                    }
+                })
+            })
+            .collect();
+        for round in 0..30 {
+            let value = format!("round-{round}");
+            gateway.reload(&config.clone().set("partner.headers.x-round", value.as_str()));
+            eventually("the round is seen", || {
+                let seen = partner.seen();
+                seen.last().is_some_and(|seen| seen.fields.all("x-round") == [value.as_str()])
+            });
+        }
+        drop(stopping);
+        for client in clients {
+            client.join().unwrap();
+        }
+    });
+    assert_eq!(partner.refreshes(), 1);
+}
+
+struct StopOnDrop<'a>(&'a AtomicBool);
+
+impl Drop for StopOnDrop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}

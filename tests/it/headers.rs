@@ -1,0 +1,184 @@
+//! Which header fields go on, which stay, and which end the request.
+
+use crate::support::client::Request;
+use crate::support::config::Config;
+use crate::support::gateway::Gateway;
+use crate::support::http::Answer;
+use crate::support::partner::{CODE, Partner, REFRESH};
+use crate::support::secrets::marked;
+
+#[test]
+fn s64_credentials_from_the_client_never_reach_the_partner() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    let mine = format!("Bearer {}", marked("client"));
+    let request = Request::get("/x")
+        .with("Authorization", &mine)
+        .with("authorization", "Basic dTpw")
+        .with("Partner-Code", "OTHER")
+        .with("PARTNER-CODE", "ANOTHER")
+        .with("Proxy-Authorization", &mine);
+    assert_eq!(gateway.send(&request).status, 200);
+    let seen = partner.only();
+    assert!(partner.authorized(&seen.fields), "exactly one Authorization, and bearerd's own");
+    assert_eq!(seen.fields.all("partner-code"), [CODE]);
+    assert!(!seen.fields.has("proxy-authorization"));
+}
+
+#[test]
+fn static_headers_go_on_every_request_in_place_of_the_clients() {
+    let partner = Partner::new();
+    let config = Config::to(&partner).set("partner.headers.x-service-code", marked("service"));
+    let gateway = Gateway::start(&config);
+    assert_eq!(gateway.send(&Request::get("/x").with("X-Service-Code", "mine")).status, 200);
+    assert_eq!(partner.only().fields.all("x-service-code"), [marked("service")]);
+    assert_eq!(partner.refresh_call(0).fields.all("x-service-code"), [marked("service")]);
+    assert_eq!(partner.refresh_call(0).target, REFRESH);
+}
+
+#[test]
+fn hop_by_hop_fields_stay_here_in_both_directions() {
+    let partner = Partner::new();
+    partner.on("/hop", |x| {
+        let answer = Answer::new(200, "x")
+            .with("Connection", "X-Private, close")
+            .with("X-Private", "1")
+            .with("Keep-Alive", "timeout=5")
+            .with("Proxy-Authenticate", "Basic")
+            .with("Proxy-Connection", "keep-alive")
+            .with("Upgrade", "h2c")
+            .with("X-Public", "2");
+        x.answer(&answer)
+    });
+    let gateway = Gateway::before(&partner);
+    let request = Request::get("/hop")
+        .with("Connection", "X-First, keep-alive")
+        .with("Connection", "x-second")
+        .with("X-First", "1")
+        .with("X-Second", "2")
+        .with("X-Third", "3")
+        .with("Keep-Alive", "timeout=5")
+        .with("Proxy-Connection", "keep-alive")
+        .with("TE", "trailers");
+    let mut client = gateway.connect();
+    let answer = client.exchange(&request);
+    let seen = partner.only();
+    for name in ["x-first", "x-second", "keep-alive", "proxy-connection", "upgrade"] {
+        assert!(!seen.fields.has(name), "{name} went on: {:?}", seen.fields);
+    }
+    assert_eq!(seen.fields.all("x-third"), ["3"]);
+    for name in ["x-private", "keep-alive", "proxy-authenticate", "proxy-connection", "upgrade"] {
+        assert!(!answer.fields.has(name), "{name} came back: {:?}", answer.fields);
+    }
+    assert_eq!(answer.fields.all("x-public"), ["2"]);
+    // The partner's `close` is about the partner's connection.
+    assert_eq!(client.exchange(&Request::get("/next")).status, 200);
+}
+
+#[test]
+fn connection_cannot_take_away_what_bearerd_sets() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    let request = Request::post("/x", "abc")
+        .with("Connection", "Authorization, Partner-Code, Host, Content-Length, Via, Transfer-Encoding");
+    assert_eq!(gateway.send(&request).status, 200);
+    let seen = partner.only();
+    assert!(partner.authorized(&seen.fields));
+    assert_eq!(seen.fields.all("partner-code"), [CODE]);
+    assert_eq!(seen.fields.all("host"), [partner.address().to_string()]);
+    assert_eq!(seen.fields.all("via").len(), 1);
+    assert_eq!(seen.body, b"abc");
+}
+
+#[test]
+fn where_the_client_is_does_not_concern_the_partner() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    let request = Request::get("/x")
+        .with("Forwarded", "for=10.0.0.1")
+        .with("X-Forwarded-For", "10.0.0.1")
+        .with("X-Forwarded-Host", "internal")
+        .with("X-Forwarded-Proto", "http")
+        .with("X-Request-Id", "42");
+    assert_eq!(gateway.send(&request).status, 200);
+    let seen = partner.only();
+    let told: Vec<_> = seen.fields.names().into_iter().filter(|name| name.contains("forwarded")).collect();
+    assert_eq!(told, [""; 0]);
+    assert_eq!(seen.fields.all("x-request-id"), ["42"]);
+}
+
+#[test]
+fn via_is_added_and_a_request_that_comes_round_is_a_508() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    assert_eq!(gateway.send(&Request::get("/x").with("Via", "1.1 front")).status, 200);
+    let via = partner.only().fields.all("via").join(", ");
+    assert!(via.starts_with("1.1 front, 1.1 ") && via.len() > "1.1 front, 1.1 ".len(), "{via}");
+    gateway.send(&Request::get("/x").with("Via", &via)).assert_problem(508);
+    assert_eq!(partner.seen().len(), 1);
+}
+
+#[test]
+fn underscore_spellings_of_what_bearerd_manages_are_refused() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).set("partner.headers.x-service-code", "static"));
+    for name in [
+        "Partner_Code",
+        "partner_code",
+        "Content_Length",
+        "Transfer_Encoding",
+        "Proxy_Authorization",
+        "X_Service_Code",
+        "X-Service_Code",
+    ] {
+        gateway.send(&Request::get("/x").with(name, "1")).assert_problem(400);
+    }
+    assert_eq!(partner.seen().len(), 0);
+    assert_eq!(gateway.send(&Request::get("/x").with("legacy_name", "1")).status, 200);
+    assert_eq!(partner.only().fields.all("legacy_name"), ["1"]);
+}
+
+#[test]
+fn what_a_web_page_could_send_is_refused_unless_allowed() {
+    let partner = Partner::new();
+    let from_pages = [
+        Request::get("/x").with("Origin", "https://evil.test"),
+        Request::get("/x").with("Origin", "null"),
+        Request::post("/x", "a=b").with("Sec-Fetch-Site", "cross-site"),
+        Request::get("/x").with("Sec-Fetch-Site", "same-origin"),
+        Request::get("/x").with("Sec-Fetch-Site", "same-site"),
+    ];
+    let gateway = Gateway::before(&partner);
+    for request in &from_pages {
+        gateway.send(request).assert_problem(403);
+    }
+    assert_eq!(partner.seen().len(), 0);
+    assert_eq!(gateway.send(&Request::get("/x").with("Sec-Fetch-Site", "none")).status, 200);
+    let gateway = Gateway::start(&Config::to(&partner).set("server.allow_browsers", true).with_login());
+    for request in &from_pages {
+        assert_eq!(gateway.send(request).status, 200);
+    }
+}
+
+#[test]
+fn paths_for_rewriting_servers_are_refused() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    for name in ["X-Original-URL", "X-Rewrite-URL"] {
+        let answer = gateway.send(&Request::get("/x").with(name, REFRESH));
+        assert!(matches!(answer.status, 400 | 403), "{name}: {answer:?}");
+        answer.assert_problem(answer.status);
+    }
+    assert_eq!(partner.seen().len(), 0);
+}
+
+#[test]
+fn the_trace_context_of_the_client_goes_on() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    assert_eq!(gateway.send(&Request::get("/x").with("traceparent", trace)).status, 200);
+    let seen = partner.only();
+    let [passed] = seen.fields.all("traceparent")[..] else { panic!("{:?}", seen.fields) };
+    assert!(passed.starts_with("00-0af7651916cd43dd8448eb211c80319c-"), "{passed}");
+}

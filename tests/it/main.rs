@@ -1,0 +1,38 @@
+//! The real binary, between a scripted partner and clients that send exact bytes.
+//!
+//! Names are facts. A test that covers a scenario of the project's list carries its number.
+
+#![expect(clippy::unwrap_used, reason = "a failure in a helper is a failed test")]
+#![expect(
+    clippy::disallowed_methods,
+    reason = "the process under test is watched from outside, on the system's clock"
+)]
+
+mod admin;
+mod bad_store;
+mod cli;
+mod crash;
+mod drain;
+mod examples;
+mod gateway;
+mod gateway_load;
+mod harness;
+mod headers;
+mod hostile;
+mod hostile_answers;
+mod hostile_calls;
+mod hostile_names;
+mod hostile_tls;
+mod outcomes;
+mod replay;
+mod replay_budget;
+mod reuse;
+mod rotation;
+mod routing;
+mod secret_types;
+mod store;
+mod store_faults;
+mod support;
+mod sweep;
+mod tunnel;
+mod wire;
