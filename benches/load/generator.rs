@@ -1,0 +1,252 @@
+//! The load: one thread over raw sockets, in a closed loop or at a fixed rate.
+
+use std::collections::VecDeque;
+use std::io::{self, ErrorKind};
+use std::net::{SocketAddr, TcpStream};
+use std::os::fd::OwnedFd;
+use std::time::{Duration, Instant};
+
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+use rustix::time::{timerfd_create, timerfd_settime};
+
+use super::wire::{self, Got, Message};
+
+/// How long answers that are still out at the end of a run are waited for.
+const GRACE: Duration = Duration::from_secs(2);
+const TIMER: u64 = u64::MAX;
+
+/// When requests are sent.
+#[derive(Clone, Copy)]
+pub(crate) enum Pace {
+    /// On every connection as soon as the answer before it is there.
+    Saturation,
+    /// So many a second, whatever the answers do. Latency counts from the moment at which a request
+    /// was to be sent, so that one slow answer does not hide the ones that it held up.
+    Rate(u32),
+}
+
+/// What a run found.
+#[derive(Default)]
+pub(crate) struct Outcome {
+    /// Answered with 200 while the run lasted.
+    pub(crate) answered: u64,
+    /// Anything else.
+    pub(crate) failed: u64,
+    pub(crate) took: Duration,
+    /// In microseconds; at a fixed rate only.
+    pub(crate) latencies: Vec<u32>,
+}
+
+/// Connections that stay open from one run to the next.
+pub(crate) struct Generator<'a> {
+    epoll: OwnedFd,
+    timer: OwnedFd,
+    request: &'a [u8],
+    connections: Vec<Connection>,
+    idle: VecDeque<usize>,
+    events: Vec<epoll::Event>,
+    scratch: Vec<u8>,
+}
+
+struct Connection {
+    stream: TcpStream,
+    message: Message,
+    sent: usize,
+    /// Since when the answer is owed; none if none is.
+    due: Option<Instant>,
+    broken: bool,
+}
+
+impl<'a> Generator<'a> {
+    pub(crate) fn connect(addr: SocketAddr, count: usize, request: &'a [u8]) -> io::Result<Self> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let timer =
+            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
+        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
+        let mut connections = Vec::with_capacity(count);
+        for at in 0..count {
+            let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            epoll::add(&epoll, &stream, EventData::new_u64(at as u64), EventFlags::IN)?;
+            let message = Message::default();
+            connections.push(Connection { stream, message, sent: 0, due: None, broken: false });
+        }
+        let (idle, events) = ((0..count).collect(), Vec::with_capacity(1024));
+        Ok(Self { epoll, timer, request, connections, idle, events, scratch: vec![0; 64 * 1024] })
+    }
+
+    pub(crate) fn run(&mut self, pace: Pace, time: Duration) -> io::Result<Outcome> {
+        let begun = now();
+        let end = begun + time;
+        let mut outcome = Outcome::default();
+        let mut schedule = match pace {
+            Pace::Saturation => None,
+            Pace::Rate(rate) => {
+                let period = Duration::from_secs(1) / rate.max(1);
+                outcome.latencies.reserve((time.as_secs_f64() * f64::from(rate)) as usize + 1);
+                self.tick_every(period)?;
+                Some((begun, period))
+            }
+        };
+        loop {
+            let at = now();
+            if at >= end {
+                break;
+            }
+            match &mut schedule {
+                None => {
+                    while let Some(connection) = self.idle.pop_front() {
+                        self.send(connection, now(), &mut outcome)?;
+                    }
+                }
+                Some((due, period)) => {
+                    while *due <= at
+                        && let Some(connection) = self.idle.pop_front()
+                    {
+                        self.send(connection, *due, &mut outcome)?;
+                        *due += *period;
+                    }
+                }
+            }
+            self.turn(end - at, schedule.is_some(), &mut outcome)?;
+        }
+        outcome.took = begun.elapsed();
+        if let Some((due, period)) = schedule {
+            self.tick_every(Duration::ZERO)?;
+            // What was due and could not be sent is late by at least as much as it is now.
+            let mut due = due;
+            while due < end {
+                outcome.latencies.push(micros(end - due));
+                due += period;
+            }
+        }
+        self.finish(schedule.is_some(), &mut outcome)?;
+        Ok(outcome)
+    }
+
+    /// Waits for the answers that are still out. They are part of the latency, not of the
+    /// throughput.
+    fn finish(&mut self, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
+        let end = now() + GRACE;
+        let answered = outcome.answered;
+        while self.connections.iter().any(|connection| connection.due.is_some()) {
+            let at = now();
+            if at >= end {
+                return Err(io::Error::new(ErrorKind::TimedOut, "answers did not come"));
+            }
+            self.turn(end - at, latencies, outcome)?;
+        }
+        outcome.answered = answered;
+        Ok(())
+    }
+
+    fn turn(&mut self, timeout: Duration, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
+        let mut events = std::mem::take(&mut self.events);
+        events.clear();
+        let timeout = timeout.min(Duration::from_millis(50)).try_into().map_err(io::Error::other)?;
+        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        for event in &events {
+            let (at, flags) = (event.data.u64(), event.flags);
+            if at == TIMER {
+                // How often it has fired does not matter: what is due is told by the clock.
+                let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+                continue;
+            }
+            let at = at as usize;
+            if flags.contains(EventFlags::OUT) {
+                self.write(at, outcome)?;
+            }
+            if flags.intersects(EventFlags::IN | EventFlags::HUP | EventFlags::ERR) {
+                self.read(at, latencies, outcome)?;
+            }
+        }
+        self.events = events;
+        Ok(())
+    }
+
+    fn send(&mut self, at: usize, due: Instant, outcome: &mut Outcome) -> io::Result<()> {
+        let connection = &mut self.connections[at];
+        connection.due = Some(due);
+        connection.sent = 0;
+        self.write(at, outcome)
+    }
+
+    fn write(&mut self, at: usize, outcome: &mut Outcome) -> io::Result<()> {
+        let connection = &mut self.connections[at];
+        if connection.broken || connection.due.is_none() {
+            return Ok(());
+        }
+        let before = connection.sent;
+        match wire::write(&connection.stream, self.request, before) {
+            Ok(sent) => {
+                connection.sent = sent;
+                let whole = sent == self.request.len();
+                // Only a request that did not go at once asks to be told when more would go.
+                if !whole || before > 0 {
+                    let flags = if whole { EventFlags::IN } else { EventFlags::IN | EventFlags::OUT };
+                    epoll::modify(&self.epoll, &connection.stream, EventData::new_u64(at as u64), flags)?;
+                }
+                Ok(())
+            }
+            Err(_) => self.lose(at, outcome),
+        }
+    }
+
+    fn read(&mut self, at: usize, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
+        let connection = &mut self.connections[at];
+        if connection.broken {
+            return Ok(());
+        }
+        match connection.message.read(&connection.stream, &mut self.scratch) {
+            Ok(Got::Part) => return Ok(()),
+            Ok(Got::Whole) if connection.sent == self.request.len() => {}
+            Ok(Got::Whole | Got::End) | Err(_) => return self.lose(at, outcome),
+        }
+        let Some(due) = connection.due.take() else { return self.lose(at, outcome) };
+        if connection.message.head().starts_with(b"HTTP/1.1 200 ") {
+            outcome.answered += 1;
+        } else {
+            outcome.failed += 1;
+        }
+        if latencies {
+            outcome.latencies.push(micros(due.elapsed()));
+        }
+        self.idle.push_back(at);
+        Ok(())
+    }
+
+    /// The connection is of no more use; the run goes on without it.
+    fn lose(&mut self, at: usize, outcome: &mut Outcome) -> io::Result<()> {
+        let connection = &mut self.connections[at];
+        outcome.failed += 1;
+        connection.broken = true;
+        connection.due = None;
+        self.idle.retain(|&idle| idle != at);
+        epoll::delete(&self.epoll, &connection.stream)?;
+        if self.connections.iter().all(|connection| connection.broken) {
+            return Err(io::Error::new(ErrorKind::ConnectionReset, "every connection was closed"));
+        }
+        Ok(())
+    }
+
+    fn tick_every(&self, period: Duration) -> io::Result<()> {
+        let period: Timespec = period.try_into().map_err(io::Error::other)?;
+        let times = Itimerspec { it_interval: period, it_value: period };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
+        Ok(())
+    }
+}
+
+fn micros(time: Duration) -> u32 {
+    u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures the time that passes")]
+fn now() -> Instant {
+    Instant::now()
+}
