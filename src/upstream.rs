@@ -5,34 +5,64 @@
 //! messages on it have ended; in every other case it is closed, because what is left on it belongs
 //! to nobody.
 //!
-//! A request is sent on a second connection only if the first one gives it back unsent. What may
-//! have left is never sent again here.
+//! A request is sent on a second connection only if not a byte of it has left on the first one.
+//! What may have left is never sent again here.
 
 mod answer;
+mod http1;
 mod idle;
+mod outbox;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::{Request, Response, Version};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use bytes::Bytes;
+use http::{HeaderName, HeaderValue, Method, Response};
+use http_body::Body;
 use tokio::time::Instant;
 
-pub use self::answer::Answer;
+pub use self::answer::{Answer, Upgraded};
+use self::http1::{Connection, ReadRoom, Sending};
 pub use self::idle::{IdleLimited, StreamError};
-use crate::metrics::{ConnectionGuard, Shard, Side};
+use crate::metrics::{Shard, Side};
 use crate::partner::{ConnectError, Connector};
 
 /// How many idle connections are kept per partner and runtime.
 const MAX_IDLE: usize = 1024;
 
-/// Shared with a body that is streamed: set by it once nothing of it is left to send. `None` for a
-/// body that is handed over whole.
-pub type Upload = Option<Rc<Cell<bool>>>;
+/// A request but for its token and its body, to be written out in the partner's version of HTTP.
+#[derive(Debug, Clone, Copy)]
+pub struct Outgoing<'a> {
+    /// The method.
+    pub method: &'a Method,
+    /// In origin form, or `*`.
+    pub target: &'a str,
+    /// The value of `Host`: the partner's host and port.
+    pub authority: &'a HeaderValue,
+    /// Every other field, all of which go from end to end: none is for one hop, and none frames the
+    /// message.
+    pub fields: &'a [(&'a HeaderName, &'a HeaderValue)],
+    /// How the end of the body is told.
+    pub framing: Framing,
+    /// The client takes trailers.
+    pub trailers: bool,
+    /// The client wants another protocol on this connection.
+    pub upgrade: Option<&'a HeaderValue>,
+}
+
+/// How the end of a request's body is told.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Framing {
+    /// There is no body, and nothing is said of it.
+    None,
+    /// By its length in bytes.
+    Length(u64),
+    /// By its last chunk.
+    Chunked,
+}
 
 /// The request's body broke off on the application's side.
 #[derive(Debug, thiserror::Error)]
@@ -40,53 +70,52 @@ pub type Upload = Option<Rc<Cell<bool>>>;
 pub struct BodyError;
 
 /// One partner's origin, as one runtime reaches it.
-pub struct Upstream<B> {
+pub struct Upstream {
     connector: Arc<Connector>,
     idle_timeout: Duration,
     shard: Arc<Shard>,
-    idle: RefCell<Vec<Idle<B>>>,
+    idle: RefCell<Vec<Idle>>,
+    room: ReadRoom,
 }
 
-struct Idle<B> {
-    connection: Connection<B>,
+struct Idle {
+    connection: Connection,
     since: Instant,
 }
 
-/// A connection that can carry one exchange at a time. Closed when dropped.
-struct Connection<B> {
-    sender: SendRequest<B>,
-    driver: AbortHandle,
-}
-
-impl<B> Drop for Connection<B> {
-    fn drop(&mut self) {
-        self.driver.abort();
-    }
-}
-
-impl<B: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Unpin + 'static> Upstream<B> {
+impl Upstream {
     /// An empty pool. `shard` counts its connections.
     pub fn new(connector: Arc<Connector>, idle_timeout: Duration, shard: Arc<Shard>) -> Rc<Self> {
-        Rc::new(Self { connector, idle_timeout, shard, idle: RefCell::new(Vec::new()) })
+        Rc::new(Self { connector, idle_timeout, shard, idle: RefCell::default(), room: ReadRoom::default() })
     }
 
-    /// Sends `request`, in origin form and with its framing and `Host` set, and waits for the head
-    /// of the answer. Dropping the future closes the connection.
-    pub async fn send(
+    /// Sends a request with `authorization` and waits for the head of the answer. Dropping the
+    /// future closes the connection.
+    ///
+    /// # Errors
+    ///
+    /// There is no answer; whether the request may have been processed depends on the variant.
+    pub async fn send<B>(
         self: &Rc<Self>,
-        mut request: Request<B>,
-        upload: Upload,
-    ) -> Result<Response<Answer<B>>, SendError> {
+        head: &Outgoing<'_>,
+        authorization: &HeaderValue,
+        body: B,
+    ) -> Result<Response<Answer>, SendError>
+    where
+        B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
+    {
+        let mut sending = Sending::new(head, authorization, body);
         while let Some(connection) = self.take() {
-            match self.exchange(connection, request, &upload).await {
+            match http1::exchange(self, connection, head, sending).await {
                 Ok(response) => return Ok(response),
                 // The partner closed it between two requests.
-                Err((_, Some(unsent))) => request = unsent,
+                Err((_, Some(unsent))) => sending = unsent,
                 Err((error, None)) => return Err(SendError::Exchange(error)),
             }
         }
-        let connection = self.connect().await?;
-        self.exchange(connection, request, &upload).await.map_err(|(error, unsent)| match unsent {
+        let transport = self.connector.connect().await?;
+        let connection = Connection::new(transport, self.shard.connected(Side::Upstream));
+        http1::exchange(self, connection, head, sending).await.map_err(|(error, unsent)| match unsent {
             Some(_) => SendError::Closed(error),
             None => SendError::Exchange(error),
         })
@@ -95,97 +124,38 @@ impl<B: http_body::Body<Data = bytes::Bytes, Error = BodyError> + Unpin + 'stati
     /// Closes connections that have been idle for too long or that the partner has closed.
     pub fn sweep(&self) {
         let now = Instant::now();
-        self.idle.borrow_mut().retain(|idle| self.is_fresh(idle, now));
+        self.idle.borrow_mut().retain_mut(|idle| self.is_fresh(idle, now));
     }
 
-    async fn exchange(
-        self: &Rc<Self>,
-        mut connection: Connection<B>,
-        request: Request<B>,
-        upload: &Upload,
-    ) -> Result<Response<Answer<B>>, (hyper::Error, Option<Request<B>>)> {
-        match connection.sender.try_send_request(request).await {
-            Ok(response) => {
-                // To a partner that has answered in HTTP/1.0 the HTTP library would speak HTTP/1.0
-                // from now on, and silently leave out every body whose length is not known.
-                let once = response.version() != Version::HTTP_11;
-                let lease = Lease { pool: Rc::clone(self), connection, once };
-                Ok(response.map(|body| Answer::new(body, lease, upload.clone(), self.idle_timeout)))
-            }
-            Err(mut error) => {
-                let unsent = error.take_message();
-                Err((error.into_error(), unsent))
-            }
-        }
-    }
-
-    async fn connect(&self) -> Result<Connection<B>, SendError> {
-        let transport = self.connector.connect().await?;
-        let handshake = http1::Builder::new()
-            // One flat buffer a message costs less than a vectored write.
-            .writev(false)
-            .handshake(TokioIo::new(transport));
-        let (sender, connection) = handshake.await.map_err(SendError::Closed)?;
-        let guard = self.shard.connected(Side::Upstream);
-        let driver = tokio::task::spawn_local(drive(connection.with_upgrades(), guard)).abort_handle();
-        Ok(Connection { sender, driver })
-    }
-
-    /// The connection that was used last and is ready.
-    fn take(&self) -> Option<Connection<B>> {
+    /// The connection that was used last and that the partner has left open.
+    fn take(&self) -> Option<Connection> {
         let mut pool = self.idle.borrow_mut();
-        if pool.is_empty() {
-            return None;
-        }
-        let now = Instant::now();
-        let mut busy = Vec::new();
-        let found = loop {
-            match pool.pop() {
-                Some(idle) if !self.is_fresh(&idle, now) => {}
-                Some(idle) if idle.connection.sender.is_ready() => break Some(idle.connection),
-                // Still flushing what it was given; it will be ready for a later request.
-                Some(idle) => busy.push(idle),
-                None => break None,
+        let now = pool.last().map(|_| Instant::now())?;
+        loop {
+            let mut idle = pool.pop()?;
+            if self.is_fresh(&mut idle, now) {
+                return Some(idle.connection);
             }
-        };
-        pool.extend(busy.into_iter().rev());
-        found
+        }
     }
 
-    fn is_fresh(&self, idle: &Idle<B>, now: Instant) -> bool {
-        !idle.connection.sender.is_closed() && now.duration_since(idle.since) < self.idle_timeout
+    /// Both messages on `connection` have ended: another exchange may follow.
+    fn give_back(&self, connection: Connection) {
+        let mut pool = self.idle.borrow_mut();
+        if pool.len() < MAX_IDLE {
+            pool.push(Idle { connection, since: Instant::now() });
+        }
+    }
+
+    fn is_fresh(&self, idle: &mut Idle, now: Instant) -> bool {
+        now.duration_since(idle.since) < self.idle_timeout && idle.connection.is_quiet()
     }
 }
 
-impl<B> std::fmt::Debug for Upstream<B> {
+impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream").field("idle", &self.idle.borrow().len()).finish_non_exhaustive()
     }
-}
-
-/// A connection while an exchange is on it.
-struct Lease<B> {
-    pool: Rc<Upstream<B>>,
-    connection: Connection<B>,
-    /// This exchange is the last on it.
-    once: bool,
-}
-
-impl<B> Lease<B> {
-    /// Both messages have ended: another exchange may follow.
-    fn give_back(self) {
-        let mut pool = self.pool.idle.borrow_mut();
-        if !self.once && pool.len() < MAX_IDLE && !self.connection.sender.is_closed() {
-            pool.push(Idle { connection: self.connection, since: Instant::now() });
-        }
-    }
-}
-
-async fn drive(connection: impl Future<Output = hyper::Result<()>>, guard: ConnectionGuard) {
-    // The exchange on the connection, if there is one, gets the error; an idle one has nobody to
-    // tell.
-    let _ = connection.await;
-    drop(guard);
 }
 
 /// Why there is no answer.
@@ -196,9 +166,26 @@ pub enum SendError {
     Connect(#[from] ConnectError),
     /// A new connection was closed before anything was sent on it.
     #[error("the connection was closed before the request was sent")]
-    Closed(#[source] hyper::Error),
+    Closed(#[source] ExchangeError),
     /// The request left, in whole or in part, and no answer came. Nobody knows whether it was
     /// processed.
     #[error("no usable answer")]
-    Exchange(#[source] hyper::Error),
+    Exchange(#[source] ExchangeError),
+}
+
+/// What went wrong on a connection.
+#[derive(Debug, thiserror::Error)]
+pub enum ExchangeError {
+    /// The connection broke.
+    #[error("the connection broke")]
+    Io(#[from] io::Error),
+    /// It was closed before the message on it had ended.
+    #[error("the connection was closed in the middle of an answer")]
+    Incomplete,
+    /// The partner's bytes are no HTTP, or more than is taken. The text is one of this crate's.
+    #[error("the answer is malformed: {0}")]
+    Malformed(&'static str),
+    /// The request's body broke off: the application's fault.
+    #[error(transparent)]
+    Body(#[from] BodyError),
 }

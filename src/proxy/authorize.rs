@@ -9,37 +9,29 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::header::{AUTHORIZATION, HeaderValue};
-use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Response, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
-use super::exchange::Exchange;
-use super::replay::{Replay, RequestBody};
+use super::exchange::Record;
+use super::replay::Replay;
 use super::respond::Problem;
 use crate::clock::Clock;
 use crate::credential::{Charge, NoToken, PassOn, RefreshHandle, Refusal, Token, TokenReader};
 use crate::metrics::ReplayResult;
 use crate::partner::ConnectError;
 use crate::token::Generation;
-use crate::upstream::{Answer, SendError, Upstream};
+use crate::upstream::{Answer, Outgoing, SendError, Upstream};
 
 /// How much of a 401 that nobody will see is read, so that its connection can be used again.
 const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(5));
-
-/// A request that is ready but for its token.
-pub(super) struct Outgoing {
-    pub(super) method: Method,
-    pub(super) uri: Uri,
-    pub(super) headers: HeaderMap,
-}
 
 /// How one runtime reaches one partner with its token.
 pub(super) struct Authorizer {
     pub(super) credential: Arc<RefreshHandle>,
     pub(super) reader: RefCell<TokenReader>,
-    pub(super) upstream: Rc<Upstream<RequestBody>>,
+    pub(super) upstream: Rc<Upstream>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) token_timeout: Duration,
 }
@@ -59,28 +51,28 @@ impl Attached {
 }
 
 impl Authorizer {
-    /// Carries one request: the answer is the partner's last word on it.
+    /// Carries one request for `path`: the answer is the partner's last word on it.
     pub(super) async fn carry(
         &self,
-        request: Outgoing,
+        request: &Outgoing<'_>,
+        path: &str,
         mut body: Replay,
-        exchange: &mut Exchange,
-    ) -> Result<Response<Answer<RequestBody>>, Problem> {
-        let path = exchange.uri.clone();
+        exchange: &mut Record,
+    ) -> Result<Response<Answer>, Problem> {
         let token = self.attach(&body, exchange).await?;
         let sent = token.generation;
-        let first = self.send(&request, &mut body, token.header, exchange).await;
+        let first = self.send(request, &token.header, &mut body, exchange).await;
         exchange.bytes_in = body.taken();
         let answer = first?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            self.credential.accepted(path.path(), sent);
+            self.credential.accepted(path, sent);
             return Ok(answer);
         }
         body.stop();
         if token.waited_for {
             return Ok(pass_on(answer, ReplayResult::Fresh, exchange));
         }
-        let (newer, charge) = match self.credential.refused(path.path(), sent) {
+        let (newer, charge) = match self.credential.refused(path, sent) {
             Refusal::PassOn(PassOn::Held) => return Ok(pass_on(answer, ReplayResult::Held, exchange)),
             Refusal::PassOn(PassOn::Budget) => return Ok(pass_on(answer, ReplayResult::Budget, exchange)),
             // Without the body there is no second attempt; the refresh that was asked for goes on.
@@ -102,26 +94,23 @@ impl Authorizer {
             }
         };
         exchange.resends += 1;
-        let header = newer.access.header().clone();
         // The deadline is looked at here as well: what passes it says nothing of the path.
-        let second =
-            match timeout_at(exchange.deadline, self.send(&request, &mut body, header, exchange)).await {
-                Ok(second) => second,
-                Err(_) => Err(Problem::Deadline),
-            };
+        let deadline = exchange.deadline;
+        let send = self.send(request, newer.access.header(), &mut body, exchange);
+        let second = timeout_at(deadline, send).await.unwrap_or(Err(Problem::Deadline));
         exchange.bytes_in = body.taken();
-        self.conclude(second, newer.generation, charge, path.path(), exchange)
+        self.conclude(second, newer.generation, charge, path, exchange)
     }
 
     /// What the second attempt says: of the request, of the refresh, and of the path.
     fn conclude(
         &self,
-        second: Result<Response<Answer<RequestBody>>, Problem>,
+        second: Result<Response<Answer>, Problem>,
         generation: Generation,
         charge: Option<Charge>,
         path: &str,
-        exchange: &Exchange,
-    ) -> Result<Response<Answer<RequestBody>>, Problem> {
+        exchange: &Record,
+    ) -> Result<Response<Answer>, Problem> {
         let (accepted, result) = match &second {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                 (Some(false), ReplayResult::RefusedAgain)
@@ -140,7 +129,7 @@ impl Authorizer {
     }
 
     /// The token to begin with: the one in use, or the next one if that is no good.
-    async fn attach(&self, body: &Replay, exchange: &Exchange) -> Result<Attached, Problem> {
+    async fn attach(&self, body: &Replay, exchange: &Record) -> Result<Attached, Problem> {
         let usable = self.reader.borrow_mut().usable(self.clock.now());
         let Some((generation, header)) = usable else {
             let token = self.credential.usable(self.token_deadline(exchange)).await.map_err(problem)?;
@@ -162,22 +151,14 @@ impl Authorizer {
 
     async fn send(
         &self,
-        request: &Outgoing,
+        request: &Outgoing<'_>,
+        token: &HeaderValue,
         body: &mut Replay,
-        token: HeaderValue,
-        exchange: &mut Exchange,
-    ) -> Result<Response<Answer<RequestBody>>, Problem> {
-        let (data, upload) = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
-        let mut outgoing = Request::new(data);
-        *outgoing.method_mut() = request.method.clone();
-        *outgoing.uri_mut() = request.uri.clone();
-        *outgoing.version_mut() = Version::HTTP_11;
-        // The last attempt could do without the copy, but which one is last is known only later.
-        *outgoing.headers_mut() = request.headers.clone();
-        outgoing.headers_mut().insert(AUTHORIZATION, token);
-
+        exchange: &mut Record,
+    ) -> Result<Response<Answer>, Problem> {
+        let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
         let sent_at = Instant::now();
-        let result = self.upstream.send(outgoing, upload).await;
+        let result = self.upstream.send(request, token, data).await;
         let took = sent_at.elapsed();
         let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
         exchange.metrics.counters.client(status, took);
@@ -198,14 +179,14 @@ impl Authorizer {
     }
 
     /// Not beyond the request's own, because a request that has no token by then is told so.
-    fn token_deadline(&self, exchange: &Exchange) -> Instant {
+    fn token_deadline(&self, exchange: &Record) -> Instant {
         exchange.deadline.min(Instant::now() + self.token_timeout)
     }
 }
 
 /// Counts a request whose client went away while it waited for a newer token.
 struct Unfinished<'a> {
-    exchange: &'a Exchange,
+    exchange: &'a Record,
     settled: bool,
 }
 
@@ -217,11 +198,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn pass_on(
-    answer: Response<Answer<RequestBody>>,
-    why: ReplayResult,
-    exchange: &Exchange,
-) -> Response<Answer<RequestBody>> {
+fn pass_on(answer: Response<Answer>, why: ReplayResult, exchange: &Record) -> Response<Answer> {
     exchange.metrics.counters.replay(why);
     answer
 }
@@ -231,7 +208,7 @@ fn problem(NoToken { retry_after }: NoToken) -> Problem {
 }
 
 /// Reads an answer that nobody will see, within reason, so that its connection can be used again.
-async fn drain(answer: Response<Answer<RequestBody>>) {
+async fn drain(answer: Response<Answer>) {
     let (limit, time) = DRAIN;
     let mut body = answer.into_body();
     let mut read = 0;

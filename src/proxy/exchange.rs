@@ -8,11 +8,10 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Method, Uri};
+use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
-use super::replay::RequestBody;
 use crate::metrics::ExchangeMetrics;
 use crate::telemetry::{self, AccessLine, ExchangeSpan};
 use crate::upstream::{Answer, StreamError};
@@ -38,11 +37,16 @@ impl Drop for InFlight {
 /// One exchange, from the header of the request to the last byte of its answer. Counted, and
 /// written to the log if that is asked for, when dropped.
 pub(super) struct Exchange {
+    /// The head of the request.
+    pub(super) head: Parts,
+    pub(super) record: Record,
+}
+
+/// What becomes of an exchange.
+pub(super) struct Record {
     pub(super) started: Instant,
     /// When the head of the answer must be there.
     pub(super) deadline: Instant,
-    pub(super) method: Method,
-    pub(super) uri: Uri,
     pub(super) metrics: Rc<ExchangeMetricsOf>,
     /// The status of the answer; 0 as long as there is none.
     pub(super) status: u16,
@@ -51,11 +55,10 @@ pub(super) struct Exchange {
     pub(super) bytes_in: u64,
     pub(super) bytes_out: u64,
     pub(super) upstream: Option<Duration>,
-    pub(super) trace_id: Option<Box<str>>,
     pub(super) span: Option<Box<ExchangeSpan>>,
     /// The answer went out to its end.
     pub(super) complete: bool,
-    pub(super) _in_flight: Option<InFlight>,
+    pub(super) in_flight: Option<InFlight>,
 }
 
 /// One runtime's counters for a partner, and the name that they are under.
@@ -65,28 +68,50 @@ pub(super) struct ExchangeMetricsOf {
     pub(super) counters: Arc<ExchangeMetrics>,
 }
 
+impl Record {
+    pub(super) fn new(started: Instant, deadline: Instant, metrics: Rc<ExchangeMetricsOf>) -> Self {
+        Self {
+            started,
+            deadline,
+            metrics,
+            status: 0,
+            problem: None,
+            resends: 0,
+            bytes_in: 0,
+            bytes_out: 0,
+            upstream: None,
+            span: None,
+            complete: false,
+            in_flight: None,
+        }
+    }
+}
+
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let duration = self.started.elapsed();
-        self.metrics.counters.server(self.status, duration);
+        let Self { head, record } = self;
+        let duration = record.started.elapsed();
+        record.metrics.counters.server(record.status, duration);
+        let span = record.span.take();
         // What broke off counts as an error, whatever its status.
-        if telemetry::access().wants(if self.complete { self.status } else { 0 }) {
+        if telemetry::access().wants(if record.complete { record.status } else { 0 }) {
+            let passed_on = || telemetry::trace_id_of(&head.headers);
             telemetry::access_line(&AccessLine {
-                method: self.method.as_str(),
-                path: self.uri.path(),
-                status: self.status,
-                partner: &self.metrics.partner,
-                bytes_in: self.bytes_in,
-                bytes_out: self.bytes_out,
+                method: head.method.as_str(),
+                path: head.uri.path(),
+                status: record.status,
+                partner: &record.metrics.partner,
+                bytes_in: record.bytes_in,
+                bytes_out: record.bytes_out,
                 duration,
-                upstream_duration: self.upstream,
-                resend_count: self.resends,
-                trace_id: self.trace_id.as_deref(),
-                problem: self.problem.or_else(|| (!self.complete).then_some("broken_off")),
+                upstream_duration: record.upstream,
+                resend_count: record.resends,
+                trace_id: span.as_ref().map(|span| span.trace_id()).or_else(passed_on),
+                problem: record.problem.or_else(|| (!record.complete).then_some("broken_off")),
             });
         }
-        if let Some(span) = self.span.take() {
-            span.end(&self.method, self.status, &self.metrics.partner, self.resends);
+        if let Some(span) = span {
+            span.end(&head.method, record.status, &record.metrics.partner, record.resends);
         }
     }
 }
@@ -99,7 +124,7 @@ pub struct ResponseBody {
 
 enum Source {
     Whole(Option<Bytes>),
-    Answer(Answer<RequestBody>),
+    Answer(Answer),
 }
 
 impl ResponseBody {
@@ -107,7 +132,7 @@ impl ResponseBody {
         Self { source: Source::Whole((!data.is_empty()).then_some(data)), exchange: Some(exchange) }.begun()
     }
 
-    pub(super) fn answer(answer: Answer<RequestBody>, exchange: Box<Exchange>) -> Self {
+    pub(super) fn answer(answer: Answer, exchange: Box<Exchange>) -> Self {
         Self { source: Source::Answer(answer), exchange: Some(exchange) }.begun()
     }
 
@@ -121,7 +146,7 @@ impl ResponseBody {
 
     fn finish(&mut self) {
         if let Some(mut exchange) = self.exchange.take() {
-            exchange.complete = true;
+            exchange.record.complete = true;
         }
     }
 }
@@ -139,7 +164,7 @@ impl Body for ResponseBody {
             Source::Answer(answer) => ready!(Pin::new(answer).poll_frame(cx)),
         };
         if let (Some(Ok(frame)), Some(exchange)) = (&frame, &mut self.exchange) {
-            exchange.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+            exchange.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
         }
         let ended = match &frame {
             None => true,

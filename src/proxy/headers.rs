@@ -1,5 +1,6 @@
 //! Header rules: what a proxy must take away, what bearerd sets, and what is not carried at all.
 
+use http::Version;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 
 use super::respond::Problem;
@@ -20,44 +21,146 @@ enum Rule {
 
 /// What a request's header says to a proxy, found in one pass over it.
 #[derive(Debug, Default)]
-pub(super) struct Found {
-    drop: Vec<HeaderName>,
+pub(super) struct Found<'a> {
+    /// What goes on.
+    pub(super) fields: Vec<(&'a HeaderName, &'a HeaderValue)>,
+    /// `Host`; the last one, if there are several.
+    pub(super) host: Option<&'a HeaderValue>,
+    /// There is a second one.
+    pub(super) hosts: bool,
+    /// A length was told.
+    pub(super) length: bool,
+    /// The body is chunked.
+    pub(super) chunked: bool,
+    /// The body is in a coding that nobody here undoes, or in more than one.
+    pub(super) unknown_coding: bool,
+    /// Something else is expected than `100-continue`.
+    pub(super) unknown_expectation: bool,
+    /// A browser marked the request as one that a page, and not its user, caused.
+    pub(super) from_a_page: bool,
+    /// The request has been through this process.
+    pub(super) looped: bool,
+    /// Trailers are declared.
+    pub(super) declares_trailers: bool,
     /// The client takes trailers.
     pub(super) trailers: bool,
     /// The client wants another protocol on this connection.
-    pub(super) upgrade: Option<HeaderValue>,
+    pub(super) upgrade: Option<&'a HeaderValue>,
+    /// A field asks for another path than the one that is checked.
+    forbidden: bool,
+    /// A name is a spelling, with underscores, of one that bearerd sets or reads.
+    underscore: bool,
+    /// Some name has an underscore.
+    underscores: bool,
 }
 
-/// Looks through a request's header. `managed` are the partner's own fields, in lower case.
-pub(super) fn examine(headers: &HeaderMap, managed: &[HeaderName]) -> Result<Found, Problem> {
-    let mut found = Found::default();
-    let mut upgrade = false;
-    for (name, value) in headers {
-        match rule(name, managed)? {
-            Rule::Keep => {}
-            Rule::Drop => found.drop.push(name.clone()),
-            Rule::Forbid => return Err(Problem::Rewrite),
-            Rule::Connection => {
-                found.drop.push(name.clone());
-                for token in tokens(value) {
-                    upgrade |= token.eq_ignore_ascii_case("upgrade");
-                    // What names a field of ours is harmless: ours are set after these are gone.
-                    if let Ok(name) = HeaderName::from_bytes(token.as_bytes()) {
-                        found.drop.push(name);
-                    }
+impl<'a> Found<'a> {
+    /// Looks through a request's header. `our_via` is what this process calls itself.
+    pub(super) fn in_header(headers: &'a HeaderMap, version: Version, our_via: &str) -> Self {
+        let mut found = Self { fields: Vec::with_capacity(headers.len() + 8), ..Self::default() };
+        let (mut upgrade, mut upgrades) = (None, false);
+        let mut named = Vec::new();
+        for (name, value) in headers {
+            match name.as_str() {
+                "host" => found.hosts |= found.host.replace(value).is_some(),
+                "content-length" => found.length = true,
+                "transfer-encoding" => {
+                    let known = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+                    found.unknown_coding |= found.chunked || !known;
+                    found.chunked = true;
                 }
+                "expect" => {
+                    let known = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"100-continue");
+                    found.unknown_expectation |= !known;
+                }
+                "te" => found.trailers |= takes_trailers(value),
+                "upgrade" => upgrade = upgrade.or(Some(value)),
+                text => match rule_by_name(text) {
+                    Rule::Drop => {}
+                    Rule::Forbid => found.forbidden = true,
+                    Rule::Connection => {
+                        for option in tokens(value) {
+                            upgrades |= option.eq_ignore_ascii_case("upgrade");
+                            if let Some(name) = another_field(option) {
+                                named.push(name);
+                            }
+                        }
+                    }
+                    Rule::Keep => {
+                        found.note(text, value, our_via);
+                        found.fields.push((name, value));
+                    }
+                },
             }
         }
+        // What names a field of ours is harmless: ours are set after these are gone.
+        for name in named {
+            found.declares_trailers &= name != header::TRAILER;
+            found.fields.retain(|(kept, _)| **kept != name);
+        }
+        // RFC 9110 section 7.8: an Upgrade in HTTP/1.0 is to be ignored.
+        if upgrades && version == Version::HTTP_11 {
+            found.upgrade = upgrade.filter(|value| !is_http(value));
+        }
+        found
     }
-    found.trailers = headers
-        .get_all(header::TE)
-        .iter()
-        .flat_map(tokens)
-        .any(|token| token.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("trailers"));
-    if upgrade {
-        found.upgrade = headers.get(header::UPGRADE).filter(|value| !is_http(value)).cloned();
+
+    /// Notes what a field that goes on says to bearerd as well.
+    fn note(&mut self, name: &str, value: &HeaderValue, our_via: &str) {
+        match name {
+            "via" => {
+                let mut hops = tokens(value);
+                self.looped |= hops.any(|hop| hop.split_ascii_whitespace().nth(1) == Some(our_via));
+            }
+            "origin" => self.from_a_page = true,
+            "sec-fetch-site" => self.from_a_page |= value.as_bytes() != b"none",
+            "trailer" => self.declares_trailers = true,
+            _ if name.contains('_') => {
+                self.underscores = true;
+                // To many servers Partner_Code and Partner-Code are one field (CGI made them so).
+                self.underscore |= is_managed(&name.replace('_', "-"));
+            }
+            _ => {}
+        }
     }
-    Ok(found)
+
+    /// Takes away the partner's own fields, `managed`, in lower case. An error if there is a field
+    /// that is not carried at all.
+    pub(super) fn without(&mut self, managed: &[HeaderName]) -> Result<(), Problem> {
+        if self.forbidden {
+            return Err(Problem::Rewrite);
+        }
+        let spells_one = |(name, _): &(&HeaderName, _)| {
+            let text = name.as_str();
+            text.contains('_') && is_one_of(managed, &text.replace('_', "-"))
+        };
+        if self.underscore || self.underscores && self.fields.iter().any(spells_one) {
+            return Err(Problem::Underscore);
+        }
+        self.fields.retain(|(name, _)| !managed.contains(name));
+        Ok(())
+    }
+
+    /// Puts `value` in the place of the field `name`.
+    pub(super) fn replace(&mut self, name: &HeaderName, value: &'a HeaderValue) {
+        for field in self.fields.iter_mut().filter(|field| field.0 == name) {
+            field.1 = value;
+        }
+    }
+}
+
+fn takes_trailers(te: &HeaderValue) -> bool {
+    let coding = |token: &str| token.split(';').next().unwrap_or_default().trim().to_owned();
+    tokens(te).any(|token| coding(token).eq_ignore_ascii_case("trailers"))
+}
+
+/// The field that an option of `Connection` names, if it is not one that never goes on.
+fn another_field(option: &str) -> Option<HeaderName> {
+    const OWN: [&str; 4] = ["keep-alive", "close", "te", "upgrade"];
+    if OWN.iter().any(|own| option.eq_ignore_ascii_case(own)) {
+        return None;
+    }
+    HeaderName::from_bytes(option.as_bytes()).ok()
 }
 
 /// Whether an Upgrade asks, or may ask, for HTTP on the same connection, in clear or not: nobody
@@ -70,37 +173,19 @@ fn is_http(upgrade: &HeaderValue) -> bool {
         .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http)))
 }
 
-/// Takes away what [`examine`] found.
-pub(super) fn strip(headers: &mut HeaderMap, found: &Found) {
-    for name in &found.drop {
-        headers.remove(name);
-    }
-}
-
-/// The body of an answer is in a coding that nobody here undoes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UnknownCoding;
-
 /// Takes from an answer's header what was for the hop from the partner only.
-pub(super) fn strip_answer(headers: &mut HeaderMap) -> Result<(), UnknownCoding> {
+pub(super) fn strip_answer(headers: &mut HeaderMap) {
     // Most answers have one or two such fields, so looking at each name once costs less than looking
     // for each of them.
     let mut drop = Vec::new();
-    let mut codings = 0;
     for (name, value) in &*headers {
         match name.as_str() {
             "connection" => {
                 drop.push(name.clone());
-                drop.extend(tokens(value).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok()));
+                drop.extend(tokens(value).filter_map(another_field));
             }
-            "transfer-encoding" => {
-                codings += 1;
-                if codings > 1 || !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                    return Err(UnknownCoding);
-                }
-                // RFC 9112 section 6.3: with both, the length is not to be believed.
-                drop.extend([header::TRANSFER_ENCODING, header::CONTENT_LENGTH]);
-            }
+            // RFC 9112 section 6.3: with both, the length is not to be believed.
+            "transfer-encoding" => drop.extend([header::TRANSFER_ENCODING, header::CONTENT_LENGTH]),
             "keep-alive"
             | "proxy-connection"
             | "proxy-authenticate"
@@ -113,7 +198,6 @@ pub(super) fn strip_answer(headers: &mut HeaderMap) -> Result<(), UnknownCoding>
     for name in drop {
         headers.remove(name);
     }
-    Ok(())
 }
 
 /// Takes from a request's trailers everything that belongs into a header only, or is a credential,
@@ -158,21 +242,6 @@ fn is_framing(name: &str) -> bool {
     )
 }
 
-fn rule(name: &HeaderName, managed: &[HeaderName]) -> Result<Rule, Problem> {
-    let text = name.as_str();
-    if text.contains('_') {
-        // To many servers Partner_Code and Partner-Code are one field (CGI made them so).
-        let plain = text.replace('_', "-");
-        if is_managed(&plain) || is_one_of(managed, &plain) {
-            return Err(Problem::Underscore);
-        }
-    }
-    if managed.contains(name) {
-        return Ok(Rule::Drop);
-    }
-    Ok(rule_by_name(text))
-}
-
 /// Whether `plain`, which has no underscores, is a spelling of one of `managed`.
 fn is_one_of(managed: &[HeaderName], plain: &str) -> bool {
     managed.iter().any(|name| name.as_str().replace('_', "-") == plain)
@@ -213,11 +282,15 @@ mod tests {
     }
 
     fn carried(fields: &[(&str, &str)]) -> Vec<String> {
-        let mut headers = map(fields);
+        let headers = map(fields);
         let managed = [HeaderName::from_static("partner-code"), HeaderName::from_static("x-service-code")];
-        let found = examine(&headers, &managed).unwrap();
-        strip(&mut headers, &found);
-        headers.keys().map(ToString::to_string).collect()
+        let mut found = found(&headers);
+        found.without(&managed).unwrap();
+        found.fields.iter().map(|(name, _)| name.to_string()).collect()
+    }
+
+    fn found(headers: &HeaderMap) -> Found<'_> {
+        Found::in_header(headers, Version::HTTP_11, "bearerd-1")
     }
 
     #[test]
@@ -251,7 +324,7 @@ mod tests {
         {
             let headers = map(&[(name, "1")]);
             let managed = [HeaderName::from_static("x-service-code")];
-            let refused = matches!(examine(&headers, &managed), Err(Problem::Underscore));
+            let refused = matches!(found(&headers).without(&managed), Err(Problem::Underscore));
             assert_eq!(refused, name != "authorization_", "{name}");
         }
     }
@@ -259,13 +332,13 @@ mod tests {
     #[test]
     fn a_path_rewrite_is_refused() {
         for name in ["x-original-url", "x-rewrite-url"] {
-            assert!(matches!(examine(&map(&[(name, "/")]), &[]), Err(Problem::Rewrite)));
+            assert!(matches!(found(&map(&[(name, "/")])).without(&[]), Err(Problem::Rewrite)));
         }
     }
 
     #[test]
     fn an_upgrade_needs_both_fields_and_is_never_to_h2c() {
-        let upgrade = |fields: &[(&str, &str)]| examine(&map(fields), &[]).unwrap().upgrade;
+        let upgrade = |fields: &[(&str, &str)]| found(&map(fields)).upgrade.cloned();
         assert_eq!(upgrade(&[("connection", "Upgrade"), ("upgrade", "websocket")]).unwrap(), "websocket");
         assert!(upgrade(&[("upgrade", "websocket")]).is_none());
         for http in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.0", "h2c, \u{e9}"] {
@@ -284,16 +357,42 @@ mod tests {
             ("keep-alive", "timeout=5"),
             ("www-authenticate", "Bearer"),
         ]);
-        strip_answer(&mut headers).unwrap();
+        strip_answer(&mut headers);
         assert_eq!(headers.keys().collect::<Vec<_>>(), ["www-authenticate"]);
     }
 
     #[test]
-    fn an_answer_in_a_coding_that_is_not_undone_here_is_not_passed_on() {
-        for codings in [&["gzip, chunked"][..], &["gzip"], &["gzip", "chunked"]] {
+    fn an_upgrade_in_http_1_0_is_ignored() {
+        let headers = map(&[("connection", "upgrade"), ("upgrade", "websocket")]);
+        assert!(Found::in_header(&headers, Version::HTTP_10, "").upgrade.is_none());
+    }
+
+    #[test]
+    fn what_the_header_says_of_the_message_is_found() {
+        let headers = map(&[
+            ("host", "a"),
+            ("host", "b"),
+            ("content-length", "1"),
+            ("transfer-encoding", "chunked"),
+            ("te", "deflate, trailers;q=1"),
+            ("trailer", "x-sum"),
+            ("expect", "100-Continue"),
+            ("via", "1.1 other, 1.1 bearerd-1 (x)"),
+            ("sec-fetch-site", "cross-site"),
+        ]);
+        let found = found(&headers);
+        assert_eq!((found.host.unwrap(), found.hosts), (&HeaderValue::from_static("b"), true));
+        assert!(found.length && found.chunked && !found.unknown_coding && !found.unknown_expectation);
+        assert!(found.trailers && found.declares_trailers && found.looped && found.from_a_page);
+    }
+
+    #[test]
+    fn codings_other_than_chunked_once_are_found() {
+        for codings in [&["gzip, chunked"][..], &["gzip"], &["gzip", "chunked"], &["chunked", "chunked"]] {
             let codings: Vec<_> = codings.iter().map(|coding| ("transfer-encoding", *coding)).collect();
-            assert_eq!(strip_answer(&mut map(&codings)), Err(UnknownCoding), "{codings:?}");
+            assert!(found(&map(&codings)).unknown_coding, "{codings:?}");
         }
+        assert!(!found(&map(&[("transfer-encoding", " Chunked ")])).unknown_coding);
     }
 
     #[test]

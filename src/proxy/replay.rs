@@ -8,7 +8,8 @@
 
 mod memory;
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,7 +26,10 @@ pub(super) use self::memory::ReplayMemory;
 use self::memory::Reservation;
 use super::headers;
 use crate::metrics::ReplayResult;
-use crate::upstream::{BodyError, IdleLimited, Upload};
+use crate::upstream::{BodyError, IdleLimited};
+
+/// From this size on, in bytes, a part of a body is held as it came.
+const PIECE: usize = 4 * 1024;
 
 /// The limits that a body is held under.
 #[derive(Debug, Clone)]
@@ -46,9 +50,9 @@ pub(super) enum Replay {
     /// There is none.
     Empty,
     /// Of known length, to be collected before it is sent.
-    Short { body: IdleLimited, length: usize, reservation: Reservation },
-    /// All of it.
-    Held { data: Bytes, _reservation: Reservation },
+    Short { body: IdleLimited<Incoming>, length: usize, reservation: Reservation },
+    /// All of it, in a few pieces.
+    Held { data: VecDeque<Bytes>, _reservation: Reservation },
     /// It streams.
     Stream(Stream),
 }
@@ -77,41 +81,37 @@ impl Replay {
 
     /// The body for the next attempt; collects a short one first, at which moment a client that
     /// expects `100 Continue` gets it.
-    pub(super) async fn attempt(&mut self) -> Result<(RequestBody, Upload), BodyError> {
+    pub(super) async fn attempt(&mut self) -> Result<RequestBody, BodyError> {
         if let Self::Short { .. } = self {
             *self = std::mem::replace(self, Self::Empty).collect().await?;
         }
         Ok(match self {
-            Self::Empty | Self::Short { .. } => (RequestBody::Empty, None),
-            Self::Held { data, .. } => (RequestBody::Whole(Some(data.clone())), None),
+            Self::Empty | Self::Short { .. } => RequestBody::Empty,
+            Self::Held { data, .. } => RequestBody::Whole(data.clone()),
             // A body that broke off has no end, and must not be given one.
             Self::Stream(stream) if stream.tee.borrow().broken => return Err(BodyError),
-            Self::Stream(stream) => {
-                let (body, sent) = stream.attempt();
-                (RequestBody::Streaming(body), Some(sent))
-            }
+            Self::Stream(stream) => RequestBody::Streaming(stream.attempt()),
         })
     }
 
     async fn collect(self) -> Result<Self, BodyError> {
         let Self::Short { mut body, length, reservation } = self else { return Ok(self) };
-        let mut data = Bytes::new();
-        let mut more = BytesMut::new();
+        let (mut data, mut small, mut taken) = (VecDeque::new(), BytesMut::new(), 0);
         while let Some(frame) = body.frame().await {
             let Ok(part) = frame.map_err(|_| BodyError)?.into_data() else { continue };
-            if data.is_empty() && more.is_empty() {
-                data = part; // Nearly always the whole of it.
+            taken += part.len();
+            if part.len() >= PIECE || taken == part.len() && taken == length {
+                data.extend((!small.is_empty()).then(|| small.split().freeze()));
+                data.push_back(part);
             } else {
-                if more.is_empty() {
-                    more.reserve(length);
-                    more.extend_from_slice(&data);
-                }
-                more.extend_from_slice(&part);
+                // Parts as small as a client likes would each cost a handle, and keep the buffer
+                // alive that they were read into.
+                small.extend_from_slice(&part);
             }
         }
-        let data = if more.is_empty() { data } else { more.freeze() };
+        data.extend((!small.is_empty()).then(|| small.freeze()));
         // The HTTP library holds the client to its Content-Length; this holds the library to it.
-        if data.len() != length {
+        if taken != length {
             return Err(BodyError);
         }
         Ok(Self::Held { data, _reservation: reservation })
@@ -142,7 +142,7 @@ impl Replay {
     pub(super) fn taken(&self) -> u64 {
         match self {
             Self::Empty | Self::Short { .. } => 0,
-            Self::Held { data, .. } => data.len() as u64,
+            Self::Held { data, .. } => data.iter().map(|piece| piece.len() as u64).sum(),
             Self::Stream(stream) => stream.tee.borrow().taken,
         }
     }
@@ -156,11 +156,10 @@ pub(super) struct Stream {
 
 /// What the attempts share.
 struct Tee {
-    body: IdleLimited,
+    body: IdleLimited<Incoming>,
     length: Option<u64>,
     limits: Limits,
-    /// In one piece of its own: parts as small as a client likes would each cost a handle, and keep
-    /// the buffer alive that they were read into.
+    /// In one piece of its own, as small parts are in [`Replay::collect`].
     held: BytesMut,
     trailers: Option<HeaderMap>,
     ended: bool,
@@ -175,7 +174,7 @@ struct Tee {
 }
 
 impl Stream {
-    fn new(body: IdleLimited, length: Option<u64>, limits: Limits) -> Self {
+    fn new(body: IdleLimited<Incoming>, length: Option<u64>, limits: Limits) -> Self {
         let tee = Tee {
             lost: length.is_some_and(|length| length > limits.body as u64).then_some(ReplayResult::TooLarge),
             body,
@@ -192,17 +191,10 @@ impl Stream {
         Self { tee: Rc::new(RefCell::new(tee)), attempts: 0 }
     }
 
-    fn attempt(&mut self) -> (Streaming, Rc<Cell<bool>>) {
+    fn attempt(&mut self) -> Streaming {
         self.attempts += 1;
         self.tee.borrow_mut().active = self.attempts;
-        let sent = Rc::new(Cell::new(false));
-        let body = Streaming {
-            tee: Rc::clone(&self.tee),
-            attempt: self.attempts,
-            begun: false,
-            sent: Rc::clone(&sent),
-        };
-        (body, sent)
+        Streaming { tee: Rc::clone(&self.tee), attempt: self.attempts, begun: false, ended: false }
     }
 }
 
@@ -277,8 +269,8 @@ impl Tee {
 pub(super) enum RequestBody {
     /// There is none.
     Empty,
-    /// All of it, until it has been handed over.
-    Whole(Option<Bytes>),
+    /// What is left of all of it.
+    Whole(VecDeque<Bytes>),
     /// As much as is held, and then what the client still sends.
     Streaming(Streaming),
 }
@@ -289,7 +281,8 @@ pub(super) struct Streaming {
     attempt: u8,
     /// What is held has been handed over.
     begun: bool,
-    sent: Rc<Cell<bool>>,
+    /// Everything has been.
+    ended: bool,
 }
 
 impl Streaming {
@@ -302,7 +295,7 @@ impl Streaming {
         }
         if self.attempt > 1 && !std::mem::replace(&mut self.begun, true) && !tee.held.is_empty() {
             let held = tee.held.split().freeze();
-            self.sent.set(tee.ended && tee.trailers.is_none());
+            self.ended = tee.ended && tee.trailers.is_none();
             return Poll::Ready(Some(Ok(Frame::data(held))));
         }
         if self.attempt > 1 {
@@ -311,12 +304,12 @@ impl Streaming {
                 tee.lose(ReplayResult::TooLarge);
             }
             if tee.ended {
-                self.sent.set(true);
+                self.ended = true;
                 return Poll::Ready(tee.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
             }
         }
         let frame = ready!(tee.poll_client(cx));
-        self.sent.set(tee.ended);
+        self.ended = tee.ended;
         Poll::Ready(frame)
     }
 }
@@ -337,23 +330,23 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(data) => Poll::Ready(data.take().map(|data| Ok(Frame::data(data)))),
+            Self::Whole(data) => Poll::Ready(data.pop_front().map(|piece| Ok(Frame::data(piece)))),
             Self::Streaming(body) => body.poll(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Empty | Self::Whole(None) => true,
-            Self::Whole(Some(_)) => false,
-            Self::Streaming(body) => body.sent.get(),
+            Self::Empty => true,
+            Self::Whole(data) => data.is_empty(),
+            Self::Streaming(body) => body.ended,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Empty | Self::Whole(None) => SizeHint::with_exact(0),
-            Self::Whole(Some(data)) => SizeHint::with_exact(data.len() as u64),
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(data) => SizeHint::with_exact(data.iter().map(|piece| piece.len() as u64).sum()),
             Self::Streaming(body) => {
                 body.tee.borrow().length.map_or_else(SizeHint::default, SizeHint::with_exact)
             }

@@ -80,8 +80,8 @@ impl Index {
     }
 
     /// The position of the partner that a request to `target` with the canonical `path` is for.
-    pub(super) fn find(&self, target: &Target, path: &[u8]) -> Option<usize> {
-        let Target { authority, absolute } = target;
+    pub(super) fn find(&self, target: &Target<'_>, path: &[u8]) -> Option<usize> {
+        let Target { host, port, absolute } = *target;
         let fits = |entry: &&Entry, port: Option<u16>| {
             entry.port.is_none_or(|wanted| port == Some(wanted)) && has_prefix(path, &entry.prefix)
         };
@@ -89,12 +89,10 @@ impl Index {
         if self.by_host.is_empty() && absolute.is_none() {
             return self.any_host.iter().find(|entry| fits(entry, None)).map(|entry| entry.partner);
         }
-        let host = authority.as_ref().map(|authority| authority.host().to_ascii_lowercase());
-        let host = host.as_deref().map(|host| host.strip_suffix('.').unwrap_or(host)).unwrap_or_default();
-        let port = authority.as_ref().and_then(http::uri::Authority::port_u16);
+        let host = host.to_ascii_lowercase();
+        let host = host.strip_suffix('.').unwrap_or(&host);
         let by_host = self.by_host.get(host).into_iter().flatten();
-        let mut found =
-            by_host.filter(|entry| fits(entry, port.or(*absolute))).max_by_key(|e| e.prefix.len());
+        let mut found = by_host.filter(|entry| fits(entry, port.or(absolute))).max_by_key(|e| e.prefix.len());
         match absolute {
             None => {
                 let any = self.any_host.iter().find(|entry| fits(entry, None));
@@ -105,8 +103,8 @@ impl Index {
                 // An application that knows the partner as http://host means the one at base_url,
                 // even where that is https://host: both default ports stand for it.
                 let same_port = |entry: &&Entry| {
-                    let port = port.unwrap_or(*default);
-                    entry.port == Some(port) || (port == *default && matches!(entry.port, Some(80 | 443)))
+                    let port = port.unwrap_or(default);
+                    entry.port == Some(port) || (port == default && matches!(entry.port, Some(80 | 443)))
                 };
                 let by_base = self.by_base.get(host).into_iter().flatten();
                 let base = by_base.filter(same_port).filter(|e| has_prefix(path, &e.prefix));

@@ -2,16 +2,14 @@
 
 use std::time::Duration;
 
-use http::Response;
-use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
 
 use super::exchange::InFlight;
-use super::replay::RequestBody;
-use crate::upstream::Answer;
+use crate::upstream::Upgraded;
 
 /// Carries bytes both ways from when the client has got the 101 until one side closes or both stand
 /// still for `idle_timeout`. Nothing of the client's has gone to the partner before this.
@@ -19,26 +17,24 @@ use crate::upstream::Answer;
 /// `in_flight` is held as long: a tunnel costs what an exchange does.
 pub(super) fn open(
     client: OnUpgrade,
-    mut answer: Response<Answer<RequestBody>>,
+    partner: Upgraded,
     idle_timeout: Duration,
     in_flight: Option<InFlight>,
 ) {
-    let partner = hyper::upgrade::on(&mut answer);
     tokio::task::spawn_local(async move {
-        // The answer owns the connection, which must live until it has been handed over.
-        let (partner, client) = match tokio::try_join!(partner, client) {
-            Ok(both) => both,
-            Err(error) => return debug!(%error, "an upgrade was agreed on and did not happen"),
-        };
-        drop(answer);
-        carry(client, partner, idle_timeout).await;
+        match client.await {
+            Ok(client) => carry(TokioIo::new(client), partner, idle_timeout).await,
+            Err(error) => debug!(%error, "an upgrade was agreed on and did not happen"),
+        }
         drop(in_flight);
     });
 }
 
-async fn carry(client: Upgraded, partner: Upgraded, idle_timeout: Duration) {
-    let (mut from_client, mut to_client) = tokio::io::split(TokioIo::new(client));
-    let (mut from_partner, mut to_partner) = tokio::io::split(TokioIo::new(partner));
+async fn carry(client: impl AsyncRead + AsyncWrite, partner: Upgraded, idle_timeout: Duration) {
+    let Upgraded { io, read, .. } = &mut { partner };
+    let (mut from_client, mut to_client) = tokio::io::split(client);
+    let (from_partner, mut to_partner) = tokio::io::split(io);
+    let mut from_partner = AsyncReadExt::chain(&read[..], from_partner);
     let last = std::cell::Cell::new(Instant::now());
     // An error on either side ends both: half a tunnel is of use to nobody.
     let _ = tokio::try_join!(

@@ -1,5 +1,6 @@
 //! One runtime's proxy: its view of the routes, and the life of a request.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
 use std::pin::Pin;
@@ -16,21 +17,22 @@ use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 use tokio::time::Instant;
 
-use super::admit::{admit, max_forwards};
-use super::authorize::{Authorizer, Outgoing};
-use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, ResponseBody};
+use super::admit::{MaxForwards, admit, max_forwards};
+use super::authorize::Authorizer;
+use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, Record, ResponseBody};
 use super::headers::{self, Found};
 use super::path::{canonical, is_auth_call};
-use super::replay::{Limits, Replay, ReplayMemory, RequestBody};
+use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
 use super::route::{Index, Partner, Routes};
 use super::tunnel;
 use crate::clock::Clock;
 use crate::metrics::{self, Shard};
-use crate::telemetry::{self, Tracing};
-use crate::upstream::{self, Upstream};
+use crate::telemetry::Tracing;
+use crate::upstream::{self, Framing, Outgoing, Upstream};
 
 /// What the proxies of all runtimes share.
 pub struct Shared {
@@ -121,40 +123,27 @@ impl Proxy {
     }
 
     /// The life of a request. `started` is when its header began to be served.
-    pub async fn handle(&self, request: Request<Incoming>, started: Instant) -> Response<ResponseBody> {
+    pub async fn handle(&self, mut request: Request<Incoming>, started: Instant) -> Response<ResponseBody> {
         let local = self.0.local();
-        let mut exchange = Box::new(Exchange {
-            started,
-            deadline: started + local.routes.config.request_timeout,
-            method: request.method().clone(),
-            uri: request.uri().clone(),
-            metrics: Rc::clone(&self.0.nobody),
-            status: 0,
-            problem: None,
-            resends: 0,
-            bytes_in: 0,
-            bytes_out: 0,
-            upstream: None,
-            trace_id: None,
-            span: None,
-            complete: false,
-            _in_flight: None,
-        });
-        let deadline = exchange.deadline;
-        let carried = self.0.carry(&local, request, &mut exchange);
+        let client = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let deadline = started + local.routes.config.request_timeout;
+        let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
+        let mut exchange = Box::new(Exchange { head, record });
+        let carried = self.0.carry(&local, &mut exchange, body, client);
         let result = match tokio::time::timeout_at(deadline, carried).await {
             Ok(result) => result,
             Err(_) => Err(Problem::Deadline),
         };
         match result {
             Ok(Carried::Answer(response)) => {
-                exchange.status = response.status().as_u16();
+                exchange.record.status = response.status().as_u16();
                 let (parts, answer) = response.into_parts();
                 Response::from_parts(parts, ResponseBody::answer(answer, exchange))
             }
             Ok(Carried::Own(response)) => own(response, exchange),
             Err(problem) => {
-                exchange.problem = Some(problem.as_str());
+                exchange.record.problem = Some(problem.as_str());
                 own(problem.response(), exchange)
             }
         }
@@ -192,7 +181,7 @@ impl tower::Service<Request<Incoming>> for Proxy {
 
 /// How a request ended that met no problem.
 enum Carried {
-    Answer(Response<upstream::Answer<RequestBody>>),
+    Answer(Response<upstream::Answer>),
     Own(Response<Bytes>),
 }
 
@@ -211,39 +200,47 @@ impl Worker {
     async fn carry(
         &self,
         local: &Local,
-        mut request: Request<Incoming>,
         exchange: &mut Exchange,
+        body: Incoming,
+        client: OnUpgrade,
     ) -> Result<Carried, Problem> {
         let config = &local.routes.config;
+        let Exchange { head, record } = exchange;
         let in_flight = InFlight::enter(&self.shared.in_flight, config.max_in_flight);
-        exchange._in_flight = Some(in_flight.ok_or(Problem::Overloaded)?);
-        let client = hyper::upgrade::on(&mut request);
-        let (mut head, body) = request.into_parts();
+        record.in_flight = Some(in_flight.ok_or(Problem::Overloaded)?);
+        self.trace(&mut head.headers, record);
 
-        let target = admit(&head, config.allow_browsers, &self.shared.via)?;
+        let mut found = Found::in_header(&head.headers, head.version, &self.shared.via);
+        let target = admit(head, &found, config.allow_browsers)?;
         let path = canonical(head.uri.path()).map_err(|_| {
             Problem::BadRequest("The path has dot segments, a backslash, NUL or broken percent-encoding.")
         })?;
         if is_auth_call(&path) {
             return Err(Problem::AuthCall);
         }
-        let found = local.index.find(&target, &path).ok_or(Problem::NoPartner)?;
-        let partner = &local.partners[found];
-        exchange.metrics = Rc::clone(&partner.metrics);
-        if let Some(answer) = max_forwards(&head.method, &mut head.headers)? {
-            return Ok(Carried::Own(answer));
-        }
+        let at = local.index.find(&target, &path).ok_or(Problem::NoPartner)?;
+        let partner = &local.partners[at];
+        record.metrics = Rc::clone(&partner.metrics);
+        let forwards = max_forwards(&head.method, &head.headers)?;
+        found.without(&partner.managed)?;
 
-        let mut found = headers::examine(&head.headers, &partner.managed)?;
-        if head.version != Version::HTTP_11 {
-            // RFC 9110 section 7.8: an Upgrade in HTTP/1.0 is to be ignored.
-            found.upgrade = None;
+        match &forwards {
+            MaxForwards::Unlimited => {}
+            MaxForwards::Left(left) => found.replace(&header::MAX_FORWARDS, left),
+            MaxForwards::Last(answer) => return Ok(Carried::Own(answer.clone())),
         }
-        let length = length(&head.headers, &body);
-        headers::strip(&mut head.headers, &found);
-        self.set_fields(partner, &mut head.headers, &found, length, &body);
-        self.trace(&mut head.headers, exchange);
-        let uri = partner.uri(&head.uri)?;
+        found.fields.push((&header::VIA, &self.via));
+        found.fields.extend(partner.fields.iter().map(|(name, value)| (name, value)));
+        let length = length(&found, &body);
+        let outgoing = Outgoing {
+            method: &head.method,
+            target: &partner.target(&head.uri),
+            authority: &partner.host,
+            fields: &found.fields,
+            framing: framing(&found, length, &body),
+            trailers: found.trailers,
+            upgrade: found.upgrade,
+        };
         let limits = Limits {
             body: partner.partner.route.replay_limit,
             total: config.replay_memory,
@@ -251,77 +248,33 @@ impl Worker {
             idle_timeout: config.idle_timeout,
             managed: Rc::clone(&partner.managed),
         };
-        // Without a length to go by, or with trailers to come, the framing is chunked.
-        let held = Replay::new(body, length.filter(|_| !head.headers.contains_key(header::TRAILER)), limits);
-        let outgoing = Outgoing { method: head.method, uri, headers: head.headers };
-        let mut answer = partner.authorizer.carry(outgoing, held, exchange).await?;
+        let held = Replay::new(body, length.filter(|_| outgoing.framing != Framing::Chunked), limits);
+        let mut answer = partner.authorizer.carry(&outgoing, head.uri.path(), held, record).await?;
 
         let agreed = answer.headers().get(header::UPGRADE).cloned();
-        headers::strip_answer(answer.headers_mut()).map_err(|_| Problem::NoAnswer)?;
-        if answer.status() == StatusCode::SWITCHING_PROTOCOLS {
-            let Some(asked) = found.upgrade else { return Err(Problem::NoAnswer) };
-            let mut response = Response::new(Bytes::new());
-            *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
-            std::mem::swap(response.headers_mut(), answer.headers_mut());
-            response.headers_mut().insert(header::UPGRADE, agreed.unwrap_or(asked));
-            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-            // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
-            tunnel::open(client, answer, config.idle_timeout, exchange._in_flight.take());
-            return Ok(Carried::Own(response));
+        headers::strip_answer(answer.headers_mut());
+        if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // The version is a matter of each hop.
+            *answer.version_mut() = Version::HTTP_11;
+            return Ok(Carried::Answer(answer));
         }
-        // The version is a matter of each hop.
-        *answer.version_mut() = Version::HTTP_11;
-        Ok(Carried::Answer(answer))
+        let asked = found.upgrade.ok_or(Problem::NoAnswer)?;
+        let (parts, answer) = answer.into_parts();
+        let upgraded = answer.upgrade().ok_or(Problem::NoAnswer)?;
+        let mut response = Response::from_parts(parts, Bytes::new());
+        response.headers_mut().insert(header::UPGRADE, agreed.unwrap_or_else(|| asked.clone()));
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
+        tunnel::open(client, upgraded, config.idle_timeout, record.in_flight.take());
+        Ok(Carried::Own(response))
     }
 
-    /// Sets what bearerd sets, after everything of that name has gone.
-    fn set_fields(
-        &self,
-        partner: &LocalPartner,
-        fields: &mut HeaderMap,
-        found: &Found,
-        length: Option<u64>,
-        body: &Incoming,
-    ) {
-        fields.insert(header::HOST, partner.host.clone());
-        // Keeps the place: every attempt puts its own token there.
-        fields.insert(header::AUTHORIZATION, HeaderValue::from_static("-"));
-        fields.append(header::VIA, self.via.clone());
-        for (name, value) in &partner.fields {
-            fields.insert(name.clone(), value.clone());
-        }
-        match length {
-            Some(length) if !fields.contains_key(header::TRAILER) => {
-                // Zero is worth saying where it was said: a POST without a length is refused by
-                // some.
-                if length > 0 || fields.contains_key(header::CONTENT_LENGTH) {
-                    fields.insert(header::CONTENT_LENGTH, HeaderValue::from(length));
-                }
-            }
-            _ if body.is_end_stream() => {}
-            _ => {
-                // Said outright, or a GET would lose its body on the way.
-                fields.remove(header::CONTENT_LENGTH);
-                fields.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
-            }
-        }
-        if let Some(protocol) = &found.upgrade {
-            fields.insert(header::UPGRADE, protocol.clone());
-            fields.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        } else if found.trailers {
-            fields.insert(header::TE, HeaderValue::from_static("trailers"));
-            fields.insert(header::CONNECTION, HeaderValue::from_static("te"));
-        }
-    }
-
-    fn trace(&self, fields: &mut HeaderMap, exchange: &mut Exchange) {
+    /// Makes the exchange part of a trace, if traces are exported.
+    fn trace(&self, fields: &mut HeaderMap, record: &mut Record) {
         if let Some(tracing) = &self.shared.tracing {
             let span = tracing.start(fields);
             span.inject(fields);
-            exchange.trace_id = Some(span.trace_id().into());
-            exchange.span = Some(Box::new(span));
-        } else {
-            exchange.trace_id = telemetry::trace_id_of(fields).map(Into::into);
+            record.span = Some(Box::new(span));
         }
     }
 }
@@ -369,28 +322,37 @@ impl LocalPartner {
     }
 
     /// The request target in origin form: the bytes that came in, behind the base URL's path.
-    fn uri(&self, uri: &Uri) -> Result<Uri, Problem> {
+    fn target<'a>(&self, uri: &'a Uri) -> Cow<'a, str> {
         let base = self.partner.base_url.path();
-        let asked = uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/"));
-        let joined = if base.is_empty() || asked == "*" {
-            asked
-        } else {
-            PathAndQuery::try_from(format!("{base}{asked}"))
-                .map_err(|_| Problem::BadRequest("The request target is too long."))?
-        };
-        Ok(Uri::from(joined))
+        match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
+            "*" => Cow::Borrowed("*"),
+            // A whole URL may have no path.
+            asked if !asked.starts_with('/') => Cow::Owned(format!("{base}/{asked}")),
+            asked if base.is_empty() => Cow::Borrowed(asked),
+            asked => Cow::Owned(format!("{base}{asked}")),
+        }
     }
 }
 
 /// The length that the framing gives the body; `None` if it gives none.
-fn length(fields: &HeaderMap, body: &Incoming) -> Option<u64> {
-    let declared =
-        !fields.contains_key(header::TRANSFER_ENCODING) && fields.contains_key(header::CONTENT_LENGTH);
+fn length(found: &Found<'_>, body: &Incoming) -> Option<u64> {
+    let declared = found.length && !found.chunked;
     if declared || body.is_end_stream() { body.size_hint().exact() } else { None }
+}
+
+/// How the partner is told where the body ends.
+fn framing(found: &Found<'_>, length: Option<u64>, body: &Incoming) -> Framing {
+    match length {
+        // Zero is worth saying where it was said: a POST without a length is refused by some.
+        Some(0) if !found.length => Framing::None,
+        Some(length) if !found.declares_trailers || body.is_end_stream() => Framing::Length(length),
+        // Without a length to go by, or with trailers to come.
+        _ => Framing::Chunked,
+    }
 }
 
 /// An answer of bearerd's own.
 fn own(response: Response<Bytes>, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    exchange.status = response.status().as_u16();
+    exchange.record.status = response.status().as_u16();
     response.map(|data| ResponseBody::whole(data, exchange))
 }

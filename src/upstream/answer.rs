@@ -1,43 +1,43 @@
 //! The body of a partner's answer, and with it the connection that it comes on.
 
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 
-use super::{IdleLimited, Lease, StreamError, Upload};
+use super::http1::Incoming;
+use super::{IdleLimited, StreamError};
+use crate::metrics::ConnectionGuard;
+use crate::partner::Transport;
 
 /// The body of an answer. The connection goes back to its pool when this has been read to its end
 /// and the request has been sent to its own; it is closed when this is dropped earlier.
-pub struct Answer<B> {
-    body: IdleLimited,
-    lease: Option<Lease<B>>,
-    upload: Upload,
-}
+pub struct Answer(IdleLimited<Incoming>);
 
-impl<B> Answer<B> {
-    pub(super) fn new(body: Incoming, lease: Lease<B>, upload: Upload, idle_timeout: Duration) -> Self {
-        let mut answer = Self { body: IdleLimited::new(body, idle_timeout), lease: Some(lease), upload };
-        if answer.is_end_stream() {
-            answer.release();
-        }
-        answer
+impl Answer {
+    pub(super) fn new(body: Incoming, idle_timeout: Duration) -> Self {
+        Self(IdleLimited::new(body, idle_timeout))
     }
 
-    /// The answer has ended. If the request has too, another may follow on the connection; if not,
-    /// the connection is closed when this is dropped.
-    fn release(&mut self) {
-        let sent = self.upload.as_ref().is_none_or(|upload| upload.get());
-        if let Some(lease) = self.lease.take_if(|_| sent) {
-            lease.give_back();
-        }
+    /// After a 101: the connection, on which another protocol is spoken from now on. `None` if the
+    /// request had not left when the partner agreed.
+    pub fn upgrade(self) -> Option<Upgraded> {
+        self.0.into_inner().upgrade()
     }
 }
 
-impl<B> Body for Answer<B> {
+/// A connection on which the partner has agreed to another protocol.
+pub struct Upgraded {
+    /// The connection.
+    pub io: Transport,
+    /// What the partner has sent on it already.
+    pub read: Bytes,
+    pub(super) _counted: ConnectionGuard,
+}
+
+impl Body for Answer {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -45,30 +45,26 @@ impl<B> Body for Answer<B> {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
-        let ended = match &frame {
-            None => true,
-            // Nothing follows trailers, and nobody asks whether something does.
-            Some(Ok(frame)) => frame.is_trailers() || self.is_end_stream(),
-            Some(Err(_)) => false,
-        };
-        if ended {
-            self.release();
-        }
-        Poll::Ready(frame)
+        Pin::new(&mut self.0).poll_frame(cx)
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        self.0.size_hint()
     }
 }
 
-impl<B> std::fmt::Debug for Answer<B> {
+impl std::fmt::Debug for Answer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Answer").finish_non_exhaustive()
+    }
+}
+
+impl std::fmt::Debug for Upgraded {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upgraded").field("io", &self.io).finish_non_exhaustive()
     }
 }

@@ -1,17 +1,17 @@
 //! A body that may not stand still.
 
+use std::error::Error;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 /// A body, from either side, that ends in an error when nothing has come for too long.
-pub struct IdleLimited {
-    body: Incoming,
+pub struct IdleLimited<B> {
+    body: B,
     limit: Duration,
     /// Made when the body first lets us wait, so that a body that is all there costs no timer.
     timer: Option<Pin<Box<Sleep>>>,
@@ -19,14 +19,22 @@ pub struct IdleLimited {
     waiting: bool,
 }
 
-impl IdleLimited {
+impl<B> IdleLimited<B> {
     /// Limits how long each frame of `body` is waited for.
-    pub fn new(body: Incoming, limit: Duration) -> Self {
+    pub fn new(body: B, limit: Duration) -> Self {
         Self { body, limit, timer: None, waiting: false }
+    }
+
+    /// The body without its limit.
+    pub fn into_inner(self) -> B {
+        self.body
     }
 }
 
-impl Body for IdleLimited {
+impl<B> Body for IdleLimited<B>
+where
+    B: Body<Data = Bytes, Error: Into<Box<dyn Error + Send + Sync>>> + Unpin,
+{
     type Data = Bytes;
     type Error = StreamError;
 
@@ -37,7 +45,7 @@ impl Body for IdleLimited {
         let this = &mut *self;
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(cx) {
             this.waiting = false;
-            return Poll::Ready(frame.map(|frame| frame.map_err(StreamError::Broken)));
+            return Poll::Ready(frame.map(|frame| frame.map_err(|error| StreamError::Broken(error.into()))));
         }
         let limit = this.limit;
         let timer = this.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
@@ -58,7 +66,7 @@ impl Body for IdleLimited {
     }
 }
 
-impl std::fmt::Debug for IdleLimited {
+impl<B> std::fmt::Debug for IdleLimited<B> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("IdleLimited").finish_non_exhaustive()
     }
@@ -69,7 +77,7 @@ impl std::fmt::Debug for IdleLimited {
 pub enum StreamError {
     /// The connection broke, or the framing was wrong.
     #[error("the body broke off")]
-    Broken(#[source] hyper::Error),
+    Broken(#[source] Box<dyn Error + Send + Sync>),
     /// Nothing came for `server.idle_timeout`.
     #[error("the body stood still for too long")]
     Idle,

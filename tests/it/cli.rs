@@ -217,6 +217,8 @@ fn token_commands_speak_to_the_bearerd_that_runs() {
     let imported = pipe(dir, &import, format!("{token}\n").as_bytes());
     assert_eq!(imported.code, Some(0), "{}", imported.stderr);
     secrets::assert_none_in("the output", &format!("{}{}", imported.stdout, imported.stderr));
+    // What is revoked is the token that the imported one was exchanged for, and not the one before.
+    gateway.await_generation(3);
     partner.revoke_access();
     assert_eq!(gateway.get("/x").status, 200);
     partner.assert_no_spent_token_seen();

@@ -1,0 +1,358 @@
+//! One exchange at a time in HTTP/1.1, from the side that asks.
+//!
+//! This is what every request costs, so it is done without a task, a channel or a map of its own:
+//! head and body leave in one write, and the request's future reads the answer itself. What may be
+//! read is decided in [`head`] and [`decode`], strictly: an answer whose end could be understood in
+//! two ways is none.
+
+mod decode;
+mod head;
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf};
+use tokio::task::AbortHandle;
+
+use self::decode::{Decoded, Decoder};
+use self::head::AnswerHead;
+use super::outbox::Outbox;
+use super::{Answer, BodyError, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
+use crate::metrics::ConnectionGuard;
+use crate::partner::Transport;
+
+/// A connection that can carry one exchange at a time. Closed when dropped.
+pub(super) struct Connection {
+    io: Transport,
+    counted: ConnectionGuard,
+}
+
+impl Connection {
+    pub(super) fn new(io: Transport, counted: ConnectionGuard) -> Self {
+        Self { io, counted }
+    }
+
+    /// Whether nothing has come since the last exchange: neither the end nor bytes that nobody
+    /// asked for, which must not be taken for the next answer.
+    pub(super) fn is_quiet(&mut self) -> bool {
+        let read = async {
+            let mut byte = [0];
+            self.io.read(&mut byte).await
+        };
+        // Without the task's budget, which if used up would make every connection look quiet.
+        let read = pin!(tokio::task::unconstrained(read));
+        read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+}
+
+/// Room to read into, shared by the exchanges of one pool: one that waits holds none.
+#[derive(Debug, Default)]
+pub(super) struct ReadRoom(RefCell<BytesMut>);
+
+/// How much is read at a time, in bytes. What is left of it serves the next exchange.
+const ROOM: usize = 16 * 1024;
+/// The least that is worth asking the system for.
+const LEAST: usize = 4 * 1024;
+/// The most that is read at a time of a body whose length is known.
+const MOST: usize = 64 * 1024;
+
+impl ReadRoom {
+    /// What comes next on `io`; nothing at its end. `expected` is how much is known to come.
+    fn poll_read(
+        &self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+        expected: u64,
+    ) -> Poll<io::Result<Bytes>> {
+        if expected > ROOM as u64 {
+            let mut own = BytesMut::with_capacity(expected.min(MOST as u64) as usize);
+            ready!(pin!(io.read_buf(&mut own)).poll(cx))?;
+            return Poll::Ready(Ok(own.freeze()));
+        }
+        let mut room = self.0.borrow_mut();
+        if room.capacity() < LEAST {
+            room.reserve(ROOM);
+        }
+        ready!(pin!(io.read_buf(&mut *room)).poll(cx))?;
+        Poll::Ready(Ok(room.split().freeze()))
+    }
+}
+
+/// A request on its way out. It belongs to no connection before its first byte has left.
+pub(super) struct Sending<B> {
+    body: B,
+    outbox: Outbox,
+    framing: Framing,
+    /// Of a body whose length was told: how much of it is still to come, in bytes.
+    left: u64,
+    /// All of it is in the outbox.
+    ended: bool,
+    /// Some of it has left.
+    begun: bool,
+}
+
+impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
+    pub(super) fn new(head: &Outgoing<'_>, authorization: &HeaderValue, body: B) -> Self {
+        let mut outbox = Outbox::default();
+        head::write(head, authorization, &mut outbox);
+        let left = if let Framing::Length(length) = head.framing { length } else { 0 };
+        let ended = left == 0 && head.framing != Framing::Chunked;
+        Self { body, outbox, framing: head.framing, left, ended, begun: false }
+    }
+
+    /// Sends until all of it has left.
+    fn poll(
+        &mut self,
+        io: &mut (impl AsyncWrite + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), ExchangeError>> {
+        loop {
+            // First as much as there is, so that it leaves in one write.
+            while !self.ended && self.outbox.has_room() {
+                match Pin::new(&mut self.body).poll_frame(cx) {
+                    Poll::Ready(frame) => self.take(frame.transpose()?)?,
+                    Poll::Pending => break,
+                }
+            }
+            if self.outbox.is_empty() {
+                ready!(Pin::new(io).poll_flush(cx))?;
+                return if self.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
+            }
+            ready!(self.outbox.poll_write(Pin::new(io), cx))?;
+            self.begun = true;
+        }
+    }
+
+    fn take(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), ExchangeError> {
+        match (frame.map(Frame::into_data), self.framing) {
+            (Some(Ok(data)), Framing::Chunked) if !data.is_empty() => {
+                self.outbox.put(format!("{:x}\r\n", data.len()).as_bytes());
+                self.outbox.push(data);
+                self.outbox.put(b"\r\n");
+                if self.body.is_end_stream() {
+                    self.end_chunks(None);
+                }
+            }
+            (Some(Ok(data)), Framing::Length(_)) => {
+                // What is told in the head and what is sent must not differ by a byte.
+                self.left = self.left.checked_sub(data.len() as u64).ok_or(BodyError)?;
+                self.ended = self.left == 0;
+                self.outbox.push(data);
+            }
+            (Some(Err(frame)), Framing::Chunked) => self.end_chunks(frame.into_trailers().ok().as_ref()),
+            (None, Framing::Chunked) => self.end_chunks(None),
+            (None, Framing::Length(_)) => return Err(BodyError.into()),
+            // An empty piece, or trailers for which there is no place.
+            (Some(_), _) => {}
+            (None, Framing::None) => self.ended = true,
+        }
+        Ok(())
+    }
+
+    fn end_chunks(&mut self, trailers: Option<&http::HeaderMap>) {
+        self.outbox.put(b"0\r\n");
+        for (name, value) in trailers.into_iter().flatten() {
+            head::field(&mut self.outbox, name.as_str().as_bytes(), value.as_bytes());
+        }
+        self.outbox.put(b"\r\n");
+        self.ended = true;
+    }
+}
+
+/// Sends a request on `connection` and waits for the head of its answer. With an error comes the
+/// request, if nothing of it has left.
+pub(super) async fn exchange<B>(
+    pool: &Rc<Upstream>,
+    mut connection: Connection,
+    head: &Outgoing<'_>,
+    mut sending: Sending<B>,
+) -> Result<Response<Answer>, (ExchangeError, Option<Sending<B>>)>
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
+{
+    let mut buffer = Bytes::new();
+    let mut sent = false;
+    let mut broken = None;
+    let read = poll_fn(|cx| {
+        if !sent && broken.is_none() {
+            match sending.poll(&mut connection.io, cx) {
+                Poll::Ready(Ok(())) => sent = true,
+                // A partner that does not want the rest may have answered before it closed.
+                Poll::Ready(Err(error @ ExchangeError::Io(_))) if sending.begun => broken = Some(error),
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                Poll::Pending => {}
+            }
+        }
+        loop {
+            // Nothing may be there before the request has begun to leave.
+            let more = ready!(pool.room.poll_read(&mut connection.io, cx, 0));
+            let more = match more {
+                Ok(more) if !more.is_empty() => more,
+                Ok(_) => return Poll::Ready(Err(broken.take().unwrap_or(ExchangeError::Incomplete))),
+                Err(error) => return Poll::Ready(Err(broken.take().unwrap_or_else(|| error.into()))),
+            };
+            if let Some(found) = head::read(&mut buffer, more, head.method)? {
+                return Poll::Ready(Ok(found));
+            }
+        }
+    });
+    let found = match read.await {
+        Ok(found) => found,
+        Err(error) => return Err((error, (!sending.begun).then_some(sending))),
+    };
+    let AnswerHead { status, headers, reason, decoder, persistent } = found;
+    let io = if sent {
+        Io::Whole { connection, persistent }
+    } else {
+        Io::early(connection, sending, broken.is_none())
+    };
+    let mut incoming = Incoming { pool: Rc::clone(pool), io: Some(io), decoder, buffer };
+    if incoming.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
+        incoming.release();
+    }
+    let mut response = Response::new(Answer::new(incoming, pool.idle_timeout));
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    if let Some(reason) = reason {
+        response.extensions_mut().insert(reason);
+    }
+    Ok(response)
+}
+
+/// The body of an answer. The connection goes back to its pool when this has been read to its end
+/// and may carry another exchange; in every other case it is closed when this is dropped.
+pub(super) struct Incoming {
+    pool: Rc<Upstream>,
+    io: Option<Io>,
+    decoder: Decoder,
+    /// What has been read of the body and not yet been handed over.
+    buffer: Bytes,
+}
+
+enum Io {
+    Whole {
+        connection: Connection,
+        persistent: bool,
+    },
+    /// The answer came before the whole request had left, which goes on by itself: a client may
+    /// read nothing before it has sent everything. Such a connection is not used again.
+    Early {
+        read: ReadHalf<Transport>,
+        _upload: Option<Upload>,
+        _counted: ConnectionGuard,
+    },
+}
+
+/// What is left of a request on its way out; given up when dropped.
+struct Upload(AbortHandle);
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}
+
+impl Io {
+    fn early<B>(connection: Connection, mut sending: Sending<B>, goes_on: bool) -> Self
+    where
+        B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
+    {
+        let Connection { io, counted } = connection;
+        let (read, mut write) = tokio::io::split(io);
+        let upload = goes_on.then(|| {
+            let rest = async move {
+                // If it fails the partner learns it from the connection's end, and so does who
+                // reads the answer.
+                let _ = poll_fn(|cx| sending.poll(&mut write, cx)).await;
+            };
+            Upload(tokio::task::spawn_local(rest).abort_handle())
+        });
+        Self::Early { read, _upload: upload, _counted: counted }
+    }
+
+    fn poll_read(&mut self, room: &ReadRoom, cx: &mut Context<'_>, expected: u64) -> Poll<io::Result<Bytes>> {
+        match self {
+            Self::Whole { connection, .. } => room.poll_read(&mut connection.io, cx, expected),
+            Self::Early { read, .. } => room.poll_read(read, cx, expected),
+        }
+    }
+}
+
+impl Incoming {
+    /// After a 101: the connection as it is.
+    pub(super) fn upgrade(mut self) -> Option<Upgraded> {
+        match self.io.take()? {
+            Io::Whole { connection: Connection { io, counted }, .. } => {
+                Some(Upgraded { io, read: std::mem::take(&mut self.buffer), _counted: counted })
+            }
+            Io::Early { .. } => None,
+        }
+    }
+
+    /// The answer has ended. What has come behind it belongs to nobody.
+    fn release(&mut self) {
+        if let Some(Io::Whole { connection, persistent: true }) = self.io.take()
+            && self.buffer.is_empty()
+        {
+            self.pool.give_back(connection);
+        }
+    }
+
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, ExchangeError>> {
+        loop {
+            let expected = match self.decoder.decode(&mut self.buffer)? {
+                Decoded::Frame(frame) => return Poll::Ready(Ok(Some(frame))),
+                Decoded::End => return Poll::Ready(Ok(None)),
+                Decoded::More(expected) => expected,
+            };
+            let Some(io) = &mut self.io else { return Poll::Ready(Ok(None)) };
+            let more = ready!(io.poll_read(&self.pool.room, cx, expected))?;
+            if more.is_empty() {
+                self.decoder.closed()?;
+            }
+            join(&mut self.buffer, more);
+        }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let frame = ready!(self.poll(cx));
+        match &frame {
+            Ok(_) if !self.decoder.has_ended() => {}
+            Ok(_) => self.release(),
+            Err(_) => self.io = None,
+        }
+        Poll::Ready(frame.transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.decoder.has_ended()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.decoder.size_hint()
+    }
+}
+
+/// Appends `more` to `buffer`, which is nearly always empty.
+fn join(buffer: &mut Bytes, more: Bytes) {
+    if buffer.is_empty() {
+        *buffer = more;
+    } else if !more.is_empty() {
+        *buffer = [&buffer[..], &more[..]].concat().into();
+    }
+}

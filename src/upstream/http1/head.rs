@@ -1,0 +1,193 @@
+//! Heads: a request's as it is written, an answer's as it is read.
+
+use std::mem::MaybeUninit;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, StatusCode};
+use hyper::ext::ReasonPhrase;
+
+use super::decode::Decoder;
+use super::join;
+use crate::upstream::outbox::Outbox;
+use crate::upstream::{ExchangeError, Framing, Outgoing};
+
+/// The longest head that is read, 1xx answers in front of it not counted, in bytes.
+const MAX_HEAD: usize = 128 * 1024;
+/// How many fields it may have.
+const MAX_FIELDS: usize = 100;
+
+/// Writes the head of a request (RFC 9112 sections 3 and 5).
+pub(super) fn write(head: &Outgoing<'_>, authorization: &HeaderValue, to: &mut Outbox) {
+    let fields = head.fields.iter().map(|(name, value)| name.as_str().len() + value.len() + 4);
+    let own = head.authority.len() + authorization.len() + 160;
+    to.reserve(head.method.as_str().len() + head.target.len() + fields.sum::<usize>() + own);
+    to.put(head.method.as_str().as_bytes());
+    to.put(b" ");
+    to.put(head.target.as_bytes());
+    to.put(b" HTTP/1.1\r\nhost: ");
+    to.put(head.authority.as_bytes());
+    to.put(b"\r\nauthorization: ");
+    to.put(authorization.as_bytes());
+    to.put(b"\r\n");
+    for (name, value) in head.fields {
+        field(to, name.as_str().as_bytes(), value.as_bytes());
+    }
+    match head.framing {
+        Framing::None => {}
+        Framing::Length(length) => field(to, b"content-length", HeaderValue::from(length).as_bytes()),
+        // Said outright, or a GET would lose its body on the way.
+        Framing::Chunked => to.put(b"transfer-encoding: chunked\r\n"),
+    }
+    if let Some(protocol) = head.upgrade {
+        field(to, b"upgrade", protocol.as_bytes());
+        to.put(b"connection: upgrade\r\n");
+    } else if head.trailers {
+        to.put(b"te: trailers\r\nconnection: te\r\n");
+    }
+    to.put(b"\r\n");
+}
+
+/// Writes a field's line.
+pub(super) fn field(to: &mut Outbox, name: &[u8], value: &[u8]) {
+    to.put(name);
+    to.put(b": ");
+    to.put(value);
+    to.put(b"\r\n");
+}
+
+/// The head of a final answer, or of a 101.
+#[derive(Debug)]
+pub(super) struct AnswerHead {
+    pub(super) status: StatusCode,
+    pub(super) headers: HeaderMap,
+    /// What the partner calls the status, if that is not its usual name.
+    pub(super) reason: Option<ReasonPhrase>,
+    pub(super) decoder: Decoder,
+    /// Another exchange may follow on the connection.
+    pub(super) persistent: bool,
+}
+
+/// Takes the head off what has been read, `buffer` and then `more`; `None` if it is not whole yet.
+/// What is left in `buffer` then is of the body.
+///
+/// Answers of status 1xx are passed over (RFC 9110 section 15.2), but for a 101.
+pub(super) fn read(
+    buffer: &mut Bytes,
+    more: Bytes,
+    method: &Method,
+) -> Result<Option<AnswerHead>, ExchangeError> {
+    // A head that comes in many parts is parsed once more only when a line has ended, and not for
+    // every part of it.
+    let worth_parsing = buffer.is_empty() || more.contains(&b'\n');
+    join(buffer, more);
+    while worth_parsing && !buffer.is_empty() {
+        let Some((found, length)) = parse(buffer, method)? else { break };
+        let _ = buffer.split_to(length);
+        if !found.status.is_informational() || found.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Ok(Some(found));
+        }
+    }
+    if buffer.len() > MAX_HEAD {
+        return Err(ExchangeError::Malformed("the head is too long"));
+    }
+    Ok(None)
+}
+
+/// The head at the front of `bytes`, and its length.
+fn parse(bytes: &Bytes, method: &Method) -> Result<Option<(AnswerHead, usize)>, ExchangeError> {
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let parsed = httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        bytes,
+        &mut fields,
+    );
+    let length = match parsed {
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return Ok(None),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(ExchangeError::Malformed("there are too many fields"));
+        }
+        Err(_) => return Err(ExchangeError::Malformed("the head is not HTTP/1")),
+    };
+    let status = StatusCode::from_u16(response.code.unwrap_or_default())
+        .map_err(|_| ExchangeError::Malformed("the status is none"))?;
+    let mut framing = Framed { http10: response.version != Some(1), ..Framed::default() };
+    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    for field in &*response.headers {
+        let malformed = || ExchangeError::Malformed("a field is malformed");
+        let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
+        let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| malformed())?;
+        if framing.look_at(&name, &value)? {
+            headers.append(name, value);
+        }
+    }
+    let reason = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
+    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    let has_body = method != Method::HEAD
+        && !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let decoder = if has_body { framing.decoder() } else { Decoder::none() };
+    let persistent = !framing.http10 && !framing.close && !decoder.ends_with_connection();
+    Ok(Some((AnswerHead { status, headers, reason, decoder, persistent }, length)))
+}
+
+/// What an answer's fields say of its end (RFC 9112 section 6.3) and of the connection's.
+#[derive(Debug, Default)]
+struct Framed {
+    http10: bool,
+    length: Option<u64>,
+    chunked: bool,
+    close: bool,
+}
+
+impl Framed {
+    /// Whether the field is to be kept.
+    fn look_at(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, ExchangeError> {
+        if name == header::CONTENT_LENGTH {
+            let length = parse_length(value.as_bytes())
+                .ok_or(ExchangeError::Malformed("the length is not a number"))?;
+            // Once more the same is said twice, and passed on once.
+            return match self.length.replace(length) {
+                None => Ok(true),
+                Some(before) if before == length => Ok(false),
+                Some(_) => Err(ExchangeError::Malformed("there are two lengths")),
+            };
+        }
+        if name == header::TRANSFER_ENCODING {
+            // HTTP/1.0 has no codings, and nobody here undoes any other than this.
+            if self.http10 || self.chunked || !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
+            {
+                return Err(ExchangeError::Malformed("the transfer coding is not chunked"));
+            }
+            self.chunked = true;
+        }
+        if name == header::CONNECTION {
+            let mut options = value.as_bytes().split(|&byte| byte == b',');
+            self.close |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
+        }
+        Ok(true)
+    }
+
+    fn decoder(&mut self) -> Decoder {
+        // With both, the length is not to be believed, and what follows is not either.
+        self.close |= self.chunked && self.length.is_some();
+        match self.length {
+            _ if self.chunked => Decoder::chunked(),
+            Some(length) => Decoder::length(length),
+            None => Decoder::until_close(),
+        }
+    }
+}
+
+/// Digits and nothing else: `u64::from_str` would take a plus sign.
+fn parse_length(value: &[u8]) -> Option<u64> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests;
