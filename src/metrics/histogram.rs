@@ -39,7 +39,8 @@ impl Histogram {
     /// Counts one duration.
     pub(super) fn observe(&self, duration: Duration) {
         let bucket = BOUNDS.iter().position(|bound| duration <= *bound).unwrap_or(BOUNDS.len());
-        let micros = u64::try_from(duration.as_nanos().saturating_add(500) / 1000).unwrap_or(u64::MAX);
+        let rounded = u64::from(duration.subsec_nanos() + 500) / 1000;
+        let micros = duration.as_secs().saturating_mul(1_000_000).saturating_add(rounded);
         self.buckets[bucket].fetch_add(1, Ordering::Relaxed);
         self.sum.fetch_add(micros, Ordering::Relaxed);
     }

@@ -85,10 +85,8 @@ fn target<'a>(parts: &'a Parts, found: &Found<'a>) -> Result<Target<'a>, Problem
 
 /// Parts `authority`, which is taken only if it has one reading.
 fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), Problem> {
-    // What nearly every request has; the library would copy it first.
-    let plain = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
-    if !authority.is_empty() && authority.bytes().all(plain) {
-        return Ok((authority, None));
+    if let Some(plain) = plain_host_and_port(authority) {
+        return Ok(plain);
     }
     if authority.contains('@') {
         return Err(Problem::BadRequest("User information in the authority is not carried."));
@@ -102,6 +100,22 @@ fn host_and_port(authority: &str) -> Result<(&str, Option<u16>), Problem> {
         return Err(Problem::BadRequest("The port of the authority is not a port."));
     }
     Ok((host, port))
+}
+
+/// What nearly every request has: a name or an IPv4 address, and perhaps a port. The library would
+/// copy it first.
+fn plain_host_and_port(authority: &str) -> Option<(&str, Option<u16>)> {
+    let plain = |b: &u8| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-');
+    let end = authority.bytes().position(|b| !plain(&b)).unwrap_or(authority.len());
+    let (host, rest) = authority.split_at(end);
+    match rest.as_bytes() {
+        _ if host.is_empty() => None,
+        [] => Some((host, None)),
+        [b':', digits @ ..] if digits.iter().all(u8::is_ascii_digit) => {
+            Some((host, Some(rest[1..].parse().ok()?)))
+        }
+        _ => None,
+    }
 }
 
 /// What `Max-Forwards` asks for.

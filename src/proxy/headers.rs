@@ -173,33 +173,6 @@ fn is_http(upgrade: &HeaderValue) -> bool {
         .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http)))
 }
 
-/// Takes from an answer's header what was for the hop from the partner only.
-pub(super) fn strip_answer(headers: &mut HeaderMap) {
-    // Most answers have one or two such fields, so looking at each name once costs less than looking
-    // for each of them.
-    let mut drop = Vec::new();
-    for (name, value) in &*headers {
-        match name.as_str() {
-            "connection" => {
-                drop.push(name.clone());
-                drop.extend(tokens(value).filter_map(another_field));
-            }
-            // RFC 9112 section 6.3: with both, the length is not to be believed.
-            "transfer-encoding" => drop.extend([header::TRANSFER_ENCODING, header::CONTENT_LENGTH]),
-            "keep-alive"
-            | "proxy-connection"
-            | "proxy-authenticate"
-            | "proxy-authorization"
-            | "upgrade"
-            | "te" => drop.push(name.clone()),
-            _ => {}
-        }
-    }
-    for name in drop {
-        headers.remove(name);
-    }
-}
-
 /// Takes from a request's trailers everything that belongs into a header only, or is a credential,
 /// or one of the partner's own fields, `managed`.
 pub(super) fn strip_trailers(trailers: &mut HeaderMap, managed: &[HeaderName]) {
@@ -344,21 +317,6 @@ mod tests {
         for http in ["h2c", "websocket, H2C", "HTTP/2.0", "TLS/1.0", "h2c, \u{e9}"] {
             assert!(upgrade(&[("connection", "upgrade"), ("upgrade", http)]).is_none(), "{http}");
         }
-    }
-
-    #[test]
-    fn an_answer_loses_what_was_for_the_hop() {
-        let mut headers = map(&[
-            ("connection", "close, X-Hop"),
-            ("x-hop", "1"),
-            ("transfer-encoding", "chunked"),
-            ("content-length", "5"),
-            ("proxy-authenticate", "Basic"),
-            ("keep-alive", "timeout=5"),
-            ("www-authenticate", "Bearer"),
-        ]);
-        strip_answer(&mut headers);
-        assert_eq!(headers.keys().collect::<Vec<_>>(), ["www-authenticate"]);
     }
 
     #[test]

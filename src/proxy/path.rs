@@ -40,16 +40,17 @@ pub(super) fn canonical(path: &str) -> Result<Cow<'_, [u8]>, BadPath> {
 
 /// Whether a canonical path is one of the partner's login and refresh calls, in any spelling:
 /// letter case, parameters, a trailing slash, or encoded once more.
-pub(super) fn is_auth_call(canonical: &[u8]) -> bool {
-    if canonical.iter().all(|&b| b.is_ascii_alphanumeric() || matches!(b, b'/' | b'-' | b'_' | b'.')) {
-        let path = canonical.strip_suffix(b"/").unwrap_or(canonical);
+pub(super) fn is_auth_call(canonical: &Cow<'_, [u8]>) -> bool {
+    if let Cow::Borrowed(plain) = canonical {
+        // Letter case and a slash at the end are all that a plain path leaves open.
+        let path = plain.strip_suffix(b"/").unwrap_or(plain);
         return [LOGIN_PATH, REFRESH_PATH].iter().any(|call| path.eq_ignore_ascii_case(call.as_bytes()));
     }
     let is_one = |path: &[u8]| {
         let plain = plain_spelling(path);
         plain == LOGIN_PATH.as_bytes() || plain == REFRESH_PATH.as_bytes()
     };
-    let mut path = Cow::Borrowed(canonical);
+    let mut path = Cow::Borrowed(&**canonical);
     for _ in 0..MAX_DECODES {
         if is_one(&path) {
             return true;
@@ -70,18 +71,23 @@ pub(super) fn has_prefix(canonical: &[u8], prefix: &str) -> bool {
         || canonical.strip_prefix(prefix.as_bytes()).is_some_and(|rest| rest.is_empty() || rest[0] == b'/')
 }
 
-/// Most paths: nothing in it needs decoding, merging or refusing.
+/// Most paths: nothing in it needs decoding, merging or refusing, nor has a second spelling but for
+/// letter case and a slash at the end.
 fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0;
-    for &byte in path {
-        let special =
-            matches!(byte, b'%' | b'\\' | b';' | 0) || (before == b'/' && matches!(byte, b'/' | b'.'));
-        if special {
-            return false;
+    const PLAIN: [bool; 256] = {
+        let mut plain = [false; 256];
+        let mut byte = 0x21;
+        while byte < 0x7f {
+            plain[byte as usize] = !matches!(byte, b'%' | b'\\' | b';' | b'?' | b'#');
+            byte += 1;
         }
-        before = byte;
-    }
-    true
+        plain
+    };
+    let mut before = 0;
+    path.iter().all(|&byte| {
+        let begins_a_segment = std::mem::replace(&mut before, byte) == b'/';
+        PLAIN[usize::from(byte)] && !(begins_a_segment && matches!(byte, b'/' | b'.'))
+    })
 }
 
 fn check(path: &[u8]) -> Result<(), BadPath> {
@@ -140,7 +146,7 @@ mod tests {
 
     #[test]
     fn a_plain_path_is_its_own_canonical_form() {
-        for path in ["/", "/openapi/v1/va", "/a.b/c..d/e.", "/a/", "*"] {
+        for path in ["/", "/openapi/v1/va", "/a.b/c..d/e.", "/a/", "/a:b@c~!$&'()*+,=-_", "*"] {
             assert!(matches!(canonical(path), Ok(Cow::Borrowed(same)) if same == path.as_bytes()), "{path}");
         }
     }

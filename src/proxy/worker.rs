@@ -23,7 +23,7 @@ use tokio::time::Instant;
 use super::admit::{MaxForwards, admit, max_forwards};
 use super::authorize::Authorizer;
 use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, Record, ResponseBody};
-use super::headers::{self, Found};
+use super::headers::Found;
 use super::path::{canonical, is_auth_call};
 use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
@@ -251,8 +251,6 @@ impl Worker {
         let held = Replay::new(body, length.filter(|_| outgoing.framing != Framing::Chunked), limits);
         let mut answer = partner.authorizer.carry(&outgoing, head.uri.path(), held, record).await?;
 
-        let agreed = answer.headers().get(header::UPGRADE).cloned();
-        headers::strip_answer(answer.headers_mut());
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The version is a matter of each hop.
             *answer.version_mut() = Version::HTTP_11;
@@ -262,7 +260,7 @@ impl Worker {
         let (parts, answer) = answer.into_parts();
         let upgraded = answer.upgrade().ok_or(Problem::NoAnswer)?;
         let mut response = Response::from_parts(parts, Bytes::new());
-        response.headers_mut().insert(header::UPGRADE, agreed.unwrap_or_else(|| asked.clone()));
+        response.headers_mut().entry(header::UPGRADE).or_insert_with(|| asked.clone());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
         // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
         tunnel::open(client, upgraded, config.idle_timeout, record.in_flight.take());

@@ -114,23 +114,34 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Option<(AnswerHead, usize)>, 
     let status = StatusCode::from_u16(response.code.unwrap_or_default())
         .map_err(|_| ExchangeError::Malformed("the status is none"))?;
     let mut framing = Framed { http10: response.version != Some(1), ..Framed::default() };
+    let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
     let mut headers = HeaderMap::with_capacity(response.headers.len());
     for field in &*response.headers {
         let malformed = || ExchangeError::Malformed("a field is malformed");
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| malformed())?;
-        if framing.look_at(&name, &value)? {
+        if framing.look_at(&name, &value)? || upgraded && name == header::UPGRADE {
             headers.append(name, value);
         }
     }
+    for name in framing.named.drain(..) {
+        headers.remove(name);
+    }
+    let decoder = if has_body(status, method) { framing.decoder() } else { Decoder::none() };
+    if framing.chunked {
+        // The length, if there is one, is not that of what goes on.
+        headers.remove(header::CONTENT_LENGTH);
+    }
     let reason = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
     let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
-    let has_body = method != Method::HEAD
-        && !status.is_informational()
-        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let decoder = if has_body { framing.decoder() } else { Decoder::none() };
     let persistent = !framing.http10 && !framing.close && !decoder.ends_with_connection();
     Ok(Some((AnswerHead { status, headers, reason, decoder, persistent }, length)))
+}
+
+fn has_body(status: StatusCode, method: &Method) -> bool {
+    method != Method::HEAD
+        && !status.is_informational()
+        && !matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
 }
 
 /// What an answer's fields say of its end (RFC 9112 section 6.3) and of the connection's.
@@ -140,34 +151,50 @@ struct Framed {
     length: Option<u64>,
     chunked: bool,
     close: bool,
+    /// Fields that are for this hop only because `Connection` says so.
+    named: Vec<HeaderName>,
 }
 
 impl Framed {
-    /// Whether the field is to be kept.
+    /// Whether the field goes on, or was for this hop only (RFC 9110 section 7.6.1).
     fn look_at(&mut self, name: &HeaderName, value: &HeaderValue) -> Result<bool, ExchangeError> {
-        if name == header::CONTENT_LENGTH {
-            let length = parse_length(value.as_bytes())
-                .ok_or(ExchangeError::Malformed("the length is not a number"))?;
-            // Once more the same is said twice, and passed on once.
-            return match self.length.replace(length) {
-                None => Ok(true),
-                Some(before) if before == length => Ok(false),
-                Some(_) => Err(ExchangeError::Malformed("there are two lengths")),
-            };
-        }
-        if name == header::TRANSFER_ENCODING {
-            // HTTP/1.0 has no codings, and nobody here undoes any other than this.
-            if self.http10 || self.chunked || !value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked")
-            {
-                return Err(ExchangeError::Malformed("the transfer coding is not chunked"));
+        match name.as_str() {
+            "content-length" => {
+                let length = parse_length(value.as_bytes())
+                    .ok_or(ExchangeError::Malformed("the length is not a number"))?;
+                // What is said twice, and is the same, is passed on once.
+                match self.length.replace(length) {
+                    None => Ok(true),
+                    Some(before) if before == length => Ok(false),
+                    Some(_) => Err(ExchangeError::Malformed("there are two lengths")),
+                }
             }
-            self.chunked = true;
+            "transfer-encoding" => {
+                let chunked = value.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+                // HTTP/1.0 has no codings, and nobody here undoes any other than this.
+                if self.http10 || self.chunked || !chunked {
+                    return Err(ExchangeError::Malformed("the transfer coding is not chunked"));
+                }
+                self.chunked = true;
+                Ok(false)
+            }
+            "connection" => {
+                for option in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                    self.close |= option.eq_ignore_ascii_case(b"close");
+                    if !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive") {
+                        self.named.extend(HeaderName::from_bytes(option));
+                    }
+                }
+                Ok(false)
+            }
+            "keep-alive"
+            | "proxy-connection"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "te"
+            | "upgrade" => Ok(false),
+            _ => Ok(true),
         }
-        if name == header::CONNECTION {
-            let mut options = value.as_bytes().split(|&byte| byte == b',');
-            self.close |= options.any(|option| option.trim_ascii().eq_ignore_ascii_case(b"close"));
-        }
-        Ok(true)
     }
 
     fn decoder(&mut self) -> Decoder {

@@ -148,6 +148,22 @@ fn answer_of(text: &str) -> Result<Option<AnswerHead>, ExchangeError> {
 }
 
 #[test]
+fn what_was_for_the_hop_does_not_go_on() {
+    let found = answer(
+        "HTTP/1.1 200 OK\r\nconnection: close, X-Hop\r\nx-hop: 1\r\ntransfer-encoding: chunked\r\n\
+         content-length: 5\r\nproxy-authenticate: Basic\r\nproxy-connection: x\r\nkeep-alive: timeout=5\r\n\
+         upgrade: h2c\r\nte: trailers\r\nwww-authenticate: Bearer\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n",
+    );
+    let found = found.unwrap();
+    let left: Vec<_> = found.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    let expected = [("www-authenticate", &b"Bearer"[..]), ("set-cookie", b"a"), ("set-cookie", b"b")];
+    assert_eq!(left, expected);
+    assert!(!found.persistent);
+    let agreed = answer("HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").unwrap();
+    assert_eq!(agreed.headers.get("upgrade").unwrap(), "websocket");
+}
+
+#[test]
 fn a_usual_reason_is_not_kept() {
     assert!(answer("HTTP/1.1 200 OK\r\n\r\n").unwrap().reason.is_none());
     assert!(answer("HTTP/1.1 200 Fine\r\n\r\n").unwrap().reason.is_some());
