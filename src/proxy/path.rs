@@ -11,12 +11,14 @@ use crate::partner::{LOGIN_PATH, REFRESH_PATH};
 /// How often a path is decoded to see what it would be to a server that decodes too often.
 const MAX_DECODES: usize = 3;
 
+const AUTH_CALLS: [&str; 2] = [LOGIN_PATH, REFRESH_PATH];
+
 /// The path is ambiguous or broken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct BadPath;
 
 /// The canonical form of `path`: percent-decoded once, slashes merged, an encoded slash counted as
-/// one.
+/// one. That of a login or refresh call, in any spelling, is the call's own path.
 ///
 /// Refuses dot segments, with or without parameters, a backslash and NUL, however often they are
 /// encoded, and broken percent-encoding.
@@ -25,42 +27,29 @@ pub(super) fn canonical(path: &str) -> Result<Cow<'_, [u8]>, BadPath> {
         return Ok(Cow::Borrowed(path.as_bytes()));
     }
     check(path.as_bytes())?;
-    let once = decode(path.as_bytes()).ok_or(BadPath)?;
+    let (once, broken) = decode(path.as_bytes());
+    if broken {
+        return Err(BadPath);
+    }
     let mut deeper = once.clone();
     for _ in 0..MAX_DECODES {
         check(&deeper)?;
-        // What does not decode again is text that holds a percent sign.
-        match decode(&deeper) {
-            Some(next) if next != deeper => deeper = next,
-            _ => break,
+        let (next, _) = decode(&deeper);
+        if next == deeper {
+            break;
         }
+        deeper = next;
+    }
+    if let Some(call) = auth_call(path.as_bytes(), MAX_DECODES + 1) {
+        return Ok(Cow::Borrowed(call.as_bytes()));
     }
     Ok(Cow::Owned(merge_slashes(&once)))
 }
 
-/// Whether a canonical path is one of the partner's login and refresh calls, in any spelling:
-/// letter case, parameters, a trailing slash, or encoded once more.
-pub(super) fn is_auth_call(canonical: &Cow<'_, [u8]>) -> bool {
-    if let Cow::Borrowed(plain) = canonical {
-        // Letter case and a slash at the end are all that a plain path leaves open.
-        let path = plain.strip_suffix(b"/").unwrap_or(plain);
-        return [LOGIN_PATH, REFRESH_PATH].iter().any(|call| path.eq_ignore_ascii_case(call.as_bytes()));
-    }
-    let is_one = |path: &[u8]| {
-        let plain = plain_spelling(path);
-        plain == LOGIN_PATH.as_bytes() || plain == REFRESH_PATH.as_bytes()
-    };
-    let mut path = Cow::Borrowed(&**canonical);
-    for _ in 0..MAX_DECODES {
-        if is_one(&path) {
-            return true;
-        }
-        match decode(&path) {
-            Some(next) if next != *path => path = Cow::Owned(merge_slashes(&next)),
-            _ => return false,
-        }
-    }
-    is_one(&path)
+/// Whether a canonical path is one of the partner's login and refresh calls.
+pub(super) fn is_auth_call(canonical: &[u8]) -> bool {
+    let path = canonical.strip_suffix(b"/").unwrap_or(canonical);
+    AUTH_CALLS.iter().any(|call| path.eq_ignore_ascii_case(call.as_bytes()))
 }
 
 /// Whether `prefix` (see [`RouteConfig::path_prefix`](super::RouteConfig)) covers whole segments of
@@ -92,7 +81,7 @@ fn is_plain(path: &[u8]) -> bool {
 
 fn check(path: &[u8]) -> Result<(), BadPath> {
     let dots = |segment: &[u8]| {
-        let name = segment.split(|&b| b == b';').next().unwrap_or_default();
+        let name = segment.split(|b| matches!(b, b';' | b'?' | b'#')).next().unwrap_or_default();
         name == b"." || name == b".."
     };
     if path.iter().any(|b| matches!(b, b'\\' | 0)) || path.split(|&b| b == b'/').any(dots) {
@@ -101,23 +90,26 @@ fn check(path: &[u8]) -> Result<(), BadPath> {
     Ok(())
 }
 
-/// Percent-decodes; `None` if a percent sign is not followed by two hexadecimal digits.
-fn decode(path: &[u8]) -> Option<Vec<u8>> {
+/// Percent-decodes, and says whether a percent sign was not followed by two hexadecimal digits.
+/// Such a one stands for itself, as it does to many servers: it must not hide what comes after it.
+fn decode(path: &[u8]) -> (Vec<u8>, bool) {
     let mut decoded = Vec::with_capacity(path.len());
+    let mut broken = false;
     let mut rest = path;
     while let Some((&byte, after)) = rest.split_first() {
         rest = after;
+        let mut escaped = [byte];
         if byte == b'%' {
-            let (digits, after) = rest.split_first_chunk::<2>()?;
-            let mut byte = [0];
-            const_hex::decode_to_slice(digits, &mut byte).ok()?;
-            decoded.push(byte[0]);
-            rest = after;
-        } else {
-            decoded.push(byte);
+            match after.split_first_chunk::<2>() {
+                Some((digits, after)) if const_hex::decode_to_slice(digits, &mut escaped).is_ok() => {
+                    rest = after;
+                }
+                _ => broken = true,
+            }
         }
+        decoded.push(escaped[0]);
     }
-    Some(decoded)
+    (decoded, broken)
 }
 
 fn merge_slashes(path: &[u8]) -> Vec<u8> {
@@ -126,18 +118,43 @@ fn merge_slashes(path: &[u8]) -> Vec<u8> {
     merged
 }
 
+/// The login or refresh call that some server would take `path` for. Servers differ in how often
+/// they decode, here at most `decodes` times, and in whether they look for parameters and a query
+/// before or after that: a slash may be part of a parameter to one and end it to another.
+fn auth_call(path: &[u8], decodes: usize) -> Option<&'static str> {
+    let before_query = path.split(|b| matches!(b, b'?' | b'#')).next().unwrap_or_default();
+    for reading in [path, before_query] {
+        let plain = plain_spelling(reading);
+        if let Some(call) = AUTH_CALLS.into_iter().find(|call| plain == call.as_bytes()) {
+            return Some(call);
+        }
+    }
+    let decodes = decodes.checked_sub(1)?;
+    let bare = without_parameters(path);
+    let again = |reading: &[u8]| Some(decode(reading).0).filter(|next| next != reading);
+    let found = again(path).and_then(|next| auth_call(&next, decodes));
+    found.or_else(|| {
+        let next = again(&bare).filter(|_| bare != path)?;
+        auth_call(&next, decodes)
+    })
+}
+
 /// In lower case, without parameters, white space around segments, and a trailing slash.
 fn plain_spelling(path: &[u8]) -> Vec<u8> {
     let mut plain = Vec::with_capacity(path.len());
-    for segment in path.split(|&b| b == b'/') {
-        let name =
-            segment.split(|&b| matches!(b, b';' | b'?' | b'#')).next().unwrap_or_default().trim_ascii();
+    for segment in without_parameters(path).split(|&b| b == b'/') {
+        let name = segment.trim_ascii();
         if !name.is_empty() {
             plain.push(b'/');
             plain.extend(name.iter().map(u8::to_ascii_lowercase));
         }
     }
     plain
+}
+
+fn without_parameters(path: &[u8]) -> Vec<u8> {
+    let names = path.split(|&b| b == b'/').map(|segment| segment.split(|&b| b == b';').next());
+    names.map(Option::unwrap_or_default).collect::<Vec<_>>().join(&b'/')
 }
 
 #[cfg(test)]
@@ -188,6 +205,8 @@ mod tests {
             "/a%",
             "/a%2",
             "/a%zz",
+            "/a/..%3fx",
+            "/a/..%23",
         ] {
             assert_eq!(canonical(path), Err(BadPath), "{path}");
         }
@@ -211,6 +230,7 @@ mod tests {
             "/openapi/v1/auth/refresh%20",
             "/openapi/v1/auth/refresh%3Ba",
             "/openapi/v1/auth/refresh%3F",
+            "/openapi/v1/auth/refresh%3F/x",
             "/openapi/v1/auth/LOGIN%2f",
         ] {
             assert!(is_auth_call(&canonical(path).unwrap()), "{path}");
@@ -218,6 +238,30 @@ mod tests {
         for path in ["/openapi/v1/auth", "/openapi/v1/auth/refreshed", "/x/openapi/v1/auth/login", "/"] {
             assert!(!is_auth_call(&canonical(path).unwrap()), "{path}");
         }
+    }
+
+    #[test]
+    fn a_percent_sign_that_is_no_escape_hides_nothing_behind_it() {
+        for path in ["/%25/%252e%252e/a", "/%25zz/%252e/a", "/a%25b%255cc%25g", "/%25%00", "/%25g%2500"] {
+            assert_eq!(canonical(path), Err(BadPath), "{path}");
+        }
+        for path in ["/openapi/v1/auth/%2572efresh;%25", "/openapi/v1/auth/login%252f%3b%25zz"] {
+            assert!(is_auth_call(&canonical(path).unwrap()), "{path}");
+        }
+        assert_eq!(canonical("/100%25/%25/a").unwrap(), b"/100%/%/a".as_slice());
+    }
+
+    #[test]
+    fn a_slash_in_parameters_does_not_hide_a_login() {
+        for path in [
+            "/openapi/v1/auth/login;%2fx",
+            "/openapi/v1/au%74h/login;%2fx",
+            "/openapi;%2f/v1/auth/refresh;a=%2Fb/",
+            "/openapi;%2f/v1/au%2574h/login%3b%252fx",
+        ] {
+            assert!(is_auth_call(&canonical(path).unwrap()), "{path}");
+        }
+        assert_eq!(canonical("/a;u=%2fb").unwrap(), b"/a;u=/b".as_slice());
     }
 
     #[test]
