@@ -27,8 +27,10 @@ pub(super) fn admit<'a>(
     found: &Found<'a>,
     allow_browsers: bool,
 ) -> Result<Target<'a>, Problem> {
-    if matches!(parts.method, Method::CONNECT | Method::TRACE) {
-        // TRACE would show the token to whoever asks.
+    // TRACE would show the token to whoever asks. In small letters it is another method, but not to
+    // every server.
+    let refused = [Method::CONNECT, Method::TRACE];
+    if refused.iter().any(|refused| parts.method.as_str().eq_ignore_ascii_case(refused.as_str())) {
         return Err(Problem::Method);
     }
     let target = target(parts, found)?;

@@ -117,8 +117,12 @@ impl Problem {
     }
 
     /// Whether the client's connection is not worth keeping: what follows on it cannot be trusted.
+    /// After CONNECT it may be for a tunnel, after `Content_Length` a body.
     fn closes(self) -> bool {
-        matches!(self, Self::BadRequest(_) | Self::BrokenBody | Self::TransferCoding)
+        matches!(
+            self,
+            Self::BadRequest(_) | Self::Underscore | Self::BrokenBody | Self::TransferCoding | Self::Method
+        )
     }
 
     /// Status, title, detail and the error word of RFC 9209.

@@ -155,8 +155,10 @@ fn what_was_for_the_hop_does_not_go_on() {
          upgrade: h2c\r\nte: trailers\r\nwww-authenticate: Bearer\r\nset-cookie: a\r\nset-cookie: b\r\n\r\n",
     );
     let found = found.unwrap();
-    let left: Vec<_> = found.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
-    let expected = [("www-authenticate", &b"Bearer"[..]), ("set-cookie", b"a"), ("set-cookie", b"b")];
+    let mut left: Vec<_> =
+        found.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes())).collect();
+    left.sort_unstable();
+    let expected = [("set-cookie", &b"a"[..]), ("set-cookie", b"b"), ("www-authenticate", b"Bearer")];
     assert_eq!(left, expected);
     assert!(!found.persistent);
     let agreed = answer("HTTP/1.1 101 Yes\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n").unwrap();
