@@ -180,8 +180,10 @@ impl Framed {
             }
             "connection" => {
                 for option in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
-                    self.close |= option.eq_ignore_ascii_case(b"close");
-                    if !option.eq_ignore_ascii_case(b"close") && !option.eq_ignore_ascii_case(b"keep-alive") {
+                    let is = |name: &str| option.eq_ignore_ascii_case(name.as_bytes());
+                    self.close |= is("close");
+                    // That one is left out or kept for what the status says.
+                    if !is("close") && !is("keep-alive") && !is("upgrade") {
                         self.named.extend(HeaderName::from_bytes(option));
                     }
                 }
