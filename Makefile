@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate planted lint bench bench-load deps test-deps
+.PHONY: help run test simulate planted lint bench bench-load deps test-deps bench-deps
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,11 +40,15 @@ bench: deps ## what the token, a replay and the envelope cost
 	$(CARGO) bench --bench cell --bench envelope --bench replay -- \
 		--warm-up-time 0.5 --measurement-time 2 --sample-size 20
 
-bench-load: deps ## what the whole gateway costs under load, beside nginx if that is installed
-	$(CARGO) bench --bench load
+# A part of it, without writing anything: `cargo bench --bench load -- --workload get --rounds 3`.
+bench-load: bench-deps ## the whole gateway under load beside nginx, HAProxy and Envoy: docs/load.md, docs/load.svg
+	$(CARGO) bench --bench load -- --svg docs/load.svg --markdown docs/load.md
 
 deps: ## install what a build needs and is not there
 	@tests/setup.sh
 
 test-deps: ## install what the tests need and is not there
 	@tests/setup.sh test
+
+bench-deps: ## install the peers of bench-load that are not there and can be had
+	@tests/setup.sh bench

@@ -10,6 +10,7 @@ use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 use rustix::time::{timerfd_create, timerfd_settime};
 
+use super::machine::now;
 use super::wire::{self, Got, Message};
 
 /// How long answers that are still out at the end of a run are waited for.
@@ -122,24 +123,48 @@ impl<'a> Generator<'a> {
                 due += period;
             }
         }
-        self.finish(schedule.is_some(), &mut outcome)?;
+        // Answers that come after the end are part of the latency, not of the throughput.
+        let in_time = outcome.answered;
+        self.drain(schedule.is_some(), &mut outcome)?;
+        outcome.answered = in_time;
         Ok(outcome)
     }
 
-    /// Waits for the answers that are still out. They are part of the latency, not of the
-    /// throughput.
-    fn finish(&mut self, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
+    /// One request on every connection, on at most `at_once` of them at the same time.
+    pub(crate) fn each_once(&mut self, at_once: usize) -> io::Result<Outcome> {
+        let begun = now();
+        let mut outcome = Outcome::default();
+        let mut unused: Vec<usize> = std::mem::take(&mut self.idle).into();
+        while !unused.is_empty() {
+            let batch = unused.split_off(unused.len().saturating_sub(at_once));
+            for connection in batch {
+                self.send(connection, now(), &mut outcome)?;
+            }
+            self.drain(false, &mut outcome)?;
+        }
+        outcome.took = begun.elapsed();
+        Ok(outcome)
+    }
+
+    /// Waits for the answers that are still out.
+    fn drain(&mut self, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
         let end = now() + GRACE;
-        let answered = outcome.answered;
         while self.connections.iter().any(|connection| connection.due.is_some()) {
             let at = now();
             if at >= end {
-                return Err(io::Error::new(ErrorKind::TimedOut, "answers did not come"));
+                return Err(self.overdue());
             }
             self.turn(end - at, latencies, outcome)?;
         }
-        outcome.answered = answered;
         Ok(())
+    }
+
+    fn overdue(&self) -> io::Error {
+        let owed = self.connections.iter().filter(|connection| connection.due.is_some());
+        let (whole, part): (Vec<_>, Vec<_>) = owed.partition(|c| c.sent == self.request.len());
+        let (whole, part) = (whole.len(), part.len());
+        let text = format!("{whole} answers did not come, and {part} requests could not be sent whole");
+        io::Error::new(ErrorKind::TimedOut, text)
     }
 
     fn turn(&mut self, timeout: Duration, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
@@ -244,9 +269,4 @@ impl<'a> Generator<'a> {
 
 fn micros(time: Duration) -> u32 {
     u32::try_from(time.as_micros()).unwrap_or(u32::MAX)
-}
-
-#[expect(clippy::disallowed_methods, reason = "a benchmark measures the time that passes")]
-fn now() -> Instant {
-    Instant::now()
 }

@@ -1,15 +1,32 @@
-//! What was found, as a table.
+//! What was found, line by line.
 
-use std::time::Duration;
+mod markdown;
+mod svg;
+mod text;
 
-use super::subject::Subject;
-use super::workload::Workload;
+pub(crate) use self::markdown::markdown;
+pub(crate) use self::svg::svg;
+pub(crate) use self::text::text;
+use crate::subject::Subject;
+use crate::workload::Workload;
+
+/// One workload over so many connections.
+#[derive(Clone, Copy)]
+pub(crate) struct Cell {
+    pub(crate) workload: Workload,
+    pub(crate) connections: usize,
+}
+
+impl PartialEq for Cell {
+    fn eq(&self, other: &Self) -> bool {
+        (self.workload.name, self.connections) == (other.workload.name, other.connections)
+    }
+}
 
 /// What one subject did with one workload in one round.
 pub(crate) struct Sample {
     pub(crate) subject: Subject,
-    pub(crate) workload: Workload,
-    pub(crate) connections: usize,
+    pub(crate) cell: Cell,
     /// Which round it was.
     pub(crate) round: usize,
     /// Answers a second at saturation.
@@ -21,14 +38,105 @@ pub(crate) struct Sample {
     /// In microseconds at the fixed rate: the 50th, 99th and 99.9th percentile.
     pub(crate) latency: [f64; 3],
     /// In MiB.
-    pub(crate) resident: Option<f64>,
+    pub(crate) resident: f64,
     /// Requests without a 200.
     pub(crate) failed: u64,
 }
 
-/// What `time` is for each of `count`, in microseconds.
-pub(crate) fn each(time: Duration, count: u64) -> f64 {
-    time.as_secs_f64() * 1e6 / count.max(1) as f64
+/// Medians over all rounds. What is not there is not a number.
+pub(crate) struct Line {
+    pub(crate) subject: Subject,
+    pub(crate) cell: Cell,
+    pub(crate) throughput: f64,
+    pub(crate) saturated: Cost,
+    pub(crate) paced: Cost,
+    pub(crate) latency: [f64; 3],
+    /// The 99th percentile against nginx's, within a round.
+    pub(crate) latency_to_nginx: f64,
+    pub(crate) resident: f64,
+    /// In all rounds together.
+    pub(crate) failed: u64,
+}
+
+/// Processor time per answer.
+pub(crate) struct Cost {
+    /// In microseconds.
+    pub(crate) user: f64,
+    pub(crate) system: f64,
+    /// Against nginx, within a round.
+    pub(crate) to_nginx: f64,
+    /// Against the cheapest of nginx and the HAProxies in that round.
+    pub(crate) to_cheapest: f64,
+    /// Against Envoy, within a round.
+    pub(crate) to_envoy: f64,
+}
+
+/// What a workload found that is not in the table.
+pub(crate) struct Finding {
+    pub(crate) title: String,
+    pub(crate) lines: Vec<String>,
+}
+
+/// A line for each subject and workload, in the order in which they were first measured.
+pub(crate) fn summarize(samples: &[Sample]) -> Vec<Line> {
+    let mut cells: Vec<Cell> = Vec::new();
+    for sample in samples {
+        if !cells.contains(&sample.cell) {
+            cells.push(sample.cell);
+        }
+    }
+    let line = |cell, subject| line(samples, cell, subject);
+    cells
+        .iter()
+        .flat_map(|cell| Subject::ALL.into_iter().filter_map(move |subject| line(*cell, subject)))
+        .collect()
+}
+
+fn line(samples: &[Sample], cell: Cell, subject: Subject) -> Option<Line> {
+    let all: Vec<&Sample> = samples.iter().filter(|s| s.cell == cell).collect();
+    let own: Vec<&Sample> = all.iter().copied().filter(|s| s.subject == subject).collect();
+    if own.is_empty() {
+        return None;
+    }
+    let middle = |of: &dyn Fn(&Sample) -> f64| median(own.iter().map(|sample| of(sample)));
+    let p99 = |s: &Sample| Some(s.latency[1]);
+    Some(Line {
+        subject,
+        cell,
+        throughput: middle(&|s| s.throughput),
+        saturated: cost(&all, &own, |s| s.saturated),
+        paced: cost(&all, &own, |s| s.paced),
+        latency: [0, 1, 2].map(|at| middle(&|s| s.latency[at])),
+        latency_to_nginx: ratio(&all, &own, p99, |s| s == Subject::Nginx),
+        resident: middle(&|s| s.resident),
+        failed: own.iter().map(|s| s.failed).sum(),
+    })
+}
+
+fn cost(all: &[&Sample], own: &[&Sample], of: impl Fn(&Sample) -> Option<[f64; 2]>) -> Cost {
+    let part = |at: usize| median(own.iter().filter_map(|sample| Some(of(sample)?[at])));
+    let sum = |sample: &Sample| of(sample).map(|[user, system]| user + system);
+    Cost {
+        user: part(0),
+        system: part(1),
+        to_nginx: ratio(all, own, sum, |s| s == Subject::Nginx),
+        to_cheapest: ratio(all, own, sum, Subject::sets_the_mark),
+        to_envoy: ratio(all, own, sum, |s| s == Subject::Envoy),
+    }
+}
+
+/// The median over the rounds of the ratio to the least of the peers in the round.
+fn ratio(
+    all: &[&Sample],
+    own: &[&Sample],
+    of: impl Fn(&Sample) -> Option<f64>,
+    is_peer: impl Fn(Subject) -> bool,
+) -> f64 {
+    median(own.iter().filter_map(|sample| {
+        let peers = all.iter().filter(|peer| peer.round == sample.round && is_peer(peer.subject));
+        let least = peers.filter_map(|peer| of(peer)).min_by(f64::total_cmp)?;
+        Some(of(sample)? / least)
+    }))
 }
 
 /// The given percentiles, in per mille, of what is sorted for it.
@@ -40,79 +148,8 @@ pub(crate) fn percentiles<const N: usize>(values: &mut [u32], per_mille: [usize;
     })
 }
 
-/// Prints the medians over all rounds, a line for each subject, and the ratio to nginx if it was
-/// there.
-pub(crate) fn print(samples: &[Sample], rounds: usize) {
-    println!(
-        "Medians over {rounds} rounds. CPU is of all the subject's processes, in microseconds per answer:"
-    );
-    println!("user + system, and in brackets the median of the ratios to nginx within a round.\n");
-    println!(
-        "{:9} {:>5} {:8} {:>8} {:>22} {:>22} {:>7} {:>7} {:>7} {:>8} {:>6}",
-        "workload",
-        "conns",
-        "subject",
-        "req/s",
-        "CPU, saturation",
-        "CPU, fixed rate",
-        "p50 us",
-        "p99",
-        "p99.9",
-        "RSS MiB",
-        "failed"
-    );
-    let mut done: Vec<(&str, usize, Subject)> = Vec::new();
-    for sample in samples {
-        let key = (sample.workload.name, sample.connections, sample.subject);
-        if done.contains(&key) {
-            continue;
-        }
-        done.push(key);
-        let of = |subject| {
-            samples
-                .iter()
-                .filter(move |s| (s.workload.name, s.connections, s.subject) == (key.0, key.1, subject))
-        };
-        let all: Vec<&Sample> = of(key.2).collect();
-        let peer: Vec<&Sample> = of(Subject::Nginx).collect();
-        println!(
-            "{:9} {:>5} {:8} {:>8.0} {:>22} {:>22} {:>7.0} {:>7.0} {:>7.0} {:>8} {:>6}",
-            key.0,
-            key.1,
-            key.2.name(),
-            median(all.iter().map(|s| s.throughput)),
-            cpu(&all, &peer, |s| s.saturated),
-            cpu(&all, &peer, |s| s.paced),
-            median(all.iter().map(|s| s.latency[0])),
-            median(all.iter().map(|s| s.latency[1])),
-            median(all.iter().map(|s| s.latency[2])),
-            memory(&all),
-            all.iter().map(|s| s.failed).sum::<u64>(),
-        );
-    }
-}
-
-fn cpu(all: &[&Sample], peer: &[&Sample], of: impl Fn(&Sample) -> Option<[f64; 2]>) -> String {
-    let part = |at: usize| median(all.iter().filter_map(|sample| of(sample)).map(|cpu| cpu[at]));
-    if all.iter().all(|sample| of(sample).is_none()) {
-        return "-".to_owned();
-    }
-    let sum = |sample: &Sample| of(sample).map(|[user, system]| user + system);
-    let ratio = median(all.iter().filter_map(|sample| {
-        let beside = peer.iter().find(|peer| peer.round == sample.round)?;
-        Some(sum(sample)? / sum(beside)?)
-    }));
-    let ratio = if ratio.is_nan() { String::new() } else { format!(" ({ratio:.2})") };
-    format!("{:.1} + {:.1}{ratio}", part(0), part(1))
-}
-
-fn memory(all: &[&Sample]) -> String {
-    let resident = median(all.iter().filter_map(|sample| sample.resident));
-    if resident.is_nan() { "-".to_owned() } else { format!("{resident:.1}") }
-}
-
 /// Not a number if there is nothing.
-fn median(values: impl Iterator<Item = f64>) -> f64 {
+pub(crate) fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<f64> = values.collect();
     values.sort_by(f64::total_cmp);
     match values.len() {
@@ -120,4 +157,9 @@ fn median(values: impl Iterator<Item = f64>) -> f64 {
         odd if odd % 2 == 1 => values[odd / 2],
         even => f64::midpoint(values[even / 2 - 1], values[even / 2]),
     }
+}
+
+/// A number with so many digits after the point; a dash if it is none.
+fn number(value: f64, digits: usize) -> String {
+    if value.is_nan() { "-".to_owned() } else { format!("{value:.digits$}") }
 }
