@@ -102,13 +102,7 @@ impl Client {
         let proxy = Proxy::new(shared, metrics.shard());
         let (connection, served) = tokio::io::duplex(256 * 1024);
         spawn_local(async move {
-            let service = service_fn(move |request| {
-                let proxy = proxy.clone();
-                async move {
-                    let started = tokio::time::Instant::now();
-                    Ok::<_, std::convert::Infallible>(proxy.handle(request, started).await)
-                }
-            });
+            let service = service_fn(move |request| tower::Service::call(&mut proxy.clone(), request));
             let builder = hyper::server::conn::http1::Builder::new();
             builder.serve_connection(TokioIo::new(served), service).await.unwrap();
         });

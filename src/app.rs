@@ -292,8 +292,9 @@ impl App {
 
 /// What connections are held to.
 fn settings(config: &Config) -> Settings {
-    let still = config.proxy.request_timeout + config.proxy.idle_timeout;
-    Settings { listener: config.listener.clone(), still }
+    let request = config.proxy.request_timeout;
+    let still = request + config.proxy.idle_timeout;
+    Settings { listener: config.listener.clone(), request, still }
 }
 
 fn log_listening(side: &'static str, socket: &Socket) {

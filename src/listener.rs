@@ -4,6 +4,7 @@
 //! [`Proxy`](crate::proxy::Proxy): what a request touches on its way belongs to one core. The
 //! system spreads connections over the sockets.
 
+mod activity;
 mod connection;
 mod socket;
 mod workers;

@@ -113,7 +113,8 @@ impl Upstream {
                 Err((error, None)) => return Err(SendError::Exchange(error)),
             }
         }
-        let transport = self.connector.connect().await?;
+        // In a box of its own, because it is large and most requests need none.
+        let transport = Box::pin(self.connector.connect()).await?;
         let connection = Connection::new(transport, self.shard.connected(Side::Upstream));
         http1::exchange(self, connection, head, sending).await.map_err(|(error, unsent)| match unsent {
             Some(_) => SendError::Closed(error),

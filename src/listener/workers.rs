@@ -15,7 +15,8 @@ use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{error, warn};
 
-use super::connection::{self, Limits};
+use super::activity::Limits;
+use super::connection;
 use super::{Config, Phase, Socket};
 use crate::metrics::{Metrics, Shard, Side};
 use crate::proxy::{Proxy, Shared};
@@ -30,6 +31,8 @@ const SWEEP: Duration = Duration::from_secs(15);
 pub struct Settings {
     /// The section.
     pub listener: Config,
+    /// From a header to the head of its answer.
+    pub request: Duration,
     /// How long not a byte may move while exchanges are under way: the time for an answer to begin
     /// and for a body to go on.
     pub still: Duration,
@@ -165,6 +168,7 @@ impl Worker {
             let limits = Limits {
                 header: settings.listener.header_timeout,
                 idle: settings.listener.idle_timeout,
+                request: settings.request,
                 still: settings.still,
             };
             let guards = (Slots::take(&self.slots), open.one_more(), self.shard.connected(Side::Client));

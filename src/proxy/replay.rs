@@ -60,10 +60,11 @@ pub(super) enum Replay {
 impl Replay {
     /// Looks at `body` without taking anything of it. `length` is known if the framing told it, and
     /// the body has no trailers.
-    pub(super) fn new(body: Incoming, length: Option<u64>, limits: Limits) -> Self {
+    pub(super) fn new(body: Incoming, length: Option<u64>, limits: impl FnOnce() -> Limits) -> Self {
         if body.is_end_stream() || length == Some(0) {
             return Self::Empty;
         }
+        let limits = limits();
         let body = IdleLimited::new(body, limits.idle_timeout);
         if let Some(length) = length.and_then(|length| usize::try_from(length).ok())
             && length <= limits.body

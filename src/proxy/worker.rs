@@ -8,6 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
@@ -18,7 +19,7 @@ use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::admit::{MaxForwards, admit, max_forwards};
 use super::authorize::Authorizer;
@@ -122,18 +123,29 @@ impl Proxy {
         Self(Rc::new(Worker { shared, shard, nobody, view: RefCell::new(View { cache, seen }), via }))
     }
 
-    /// The life of a request. `started` is when its header began to be served.
-    pub async fn handle(&self, mut request: Request<Incoming>, started: Instant) -> Response<ResponseBody> {
+    /// How long a request that begins now may take, from its header to the head of its answer.
+    pub fn request_timeout(&self) -> Duration {
+        self.0.local().routes.config.request_timeout
+    }
+
+    /// The life of a request. `started` is when it began to be served, `deadline` when the head of
+    /// its answer must be there; `due` becomes ready then.
+    pub async fn handle(
+        &self,
+        mut request: Request<Incoming>,
+        started: Instant,
+        deadline: Instant,
+        due: impl Future<Output = ()>,
+    ) -> Response<ResponseBody> {
         let local = self.0.local();
         let client = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
-        let deadline = started + local.routes.config.request_timeout;
         let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
         let mut exchange = Box::new(Exchange { head, record });
-        let carried = self.0.carry(&local, &mut exchange, body, client);
-        let result = match tokio::time::timeout_at(deadline, carried).await {
-            Ok(result) => result,
-            Err(_) => Err(Problem::Deadline),
+        let result = tokio::select! {
+            biased;
+            result = self.0.carry(&local, &mut exchange, body, client) => result,
+            () = due => Err(Problem::Deadline),
         };
         match result {
             Ok(Carried::Answer(response)) => {
@@ -175,7 +187,11 @@ impl tower::Service<Request<Incoming>> for Proxy {
 
     fn call(&mut self, request: Request<Incoming>) -> Self::Future {
         let proxy = self.clone();
-        Box::pin(async move { Ok(proxy.handle(request, Instant::now()).await) })
+        Box::pin(async move {
+            let started = Instant::now();
+            let deadline = started + proxy.request_timeout();
+            Ok(proxy.handle(request, started, deadline, sleep_until(deadline)).await)
+        })
     }
 }
 
@@ -241,7 +257,7 @@ impl Worker {
             trailers: found.trailers,
             upgrade: found.upgrade,
         };
-        let limits = Limits {
+        let limits = || Limits {
             body: partner.partner.route.replay_limit,
             total: config.replay_memory,
             memory: Arc::clone(&self.shared.memory),

@@ -1,0 +1,430 @@
+//! What happens on a client's connection, and the clocks that it is held to.
+//!
+//! One timer per connection does all of it, and in HTTP/1 also tells an exchange that its time is
+//! over. It is not moved when something happens; when it fires, it looks at what has happened and is
+//! set anew. It never sleeps longer than the shortest of the limits, so it is never late.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// How long an idle connection is still listened to in a drain, because its client may have sent a
+/// request before it can know.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
+
+/// How long a connection that has been asked to end may take for it.
+pub(super) const FAREWELL: Duration = Duration::from_secs(5);
+
+/// How long a client may take for what.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) header: Duration,
+    pub(super) idle: Duration,
+    /// From a header to the head of its answer.
+    pub(super) request: Duration,
+    /// Without a byte in either direction while exchanges are under way.
+    pub(super) still: Duration,
+}
+
+/// What happens on a connection. Written and read by one thread; atomic because an upgraded
+/// connection must be able to move.
+#[derive(Debug)]
+pub(super) struct Activity {
+    accepted: Instant,
+    /// The exchanges under way.
+    under_way: AtomicU32,
+    /// When the header that is being read began, in nanoseconds from `accepted`; [`NONE`] if none
+    /// is.
+    header: AtomicU64,
+    /// Since when there has been nothing to do, or since when no byte has moved.
+    since: AtomicU64,
+    /// Bytes have moved since the timer fired last.
+    moved: AtomicBool,
+    /// In HTTP/2 bytes do not mean a request.
+    multiplexed: AtomicBool,
+    /// The next answer is the last.
+    parting: AtomicBool,
+    /// When the exchange under way must have been answered, if this connection's timer tells it.
+    due: AtomicU64,
+    /// That time is over.
+    overdue: AtomicBool,
+    /// When the timer fires.
+    fires: AtomicU64,
+    /// The time at which the task's turn began, for as long as that lasts: one look at the clock
+    /// for everything that happens in it.
+    turn: AtomicU64,
+}
+
+const NONE: u64 = u64::MAX;
+
+/// What the timer finds.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    Again,
+    Close,
+    Farewell,
+}
+
+impl Activity {
+    pub(super) fn new() -> Self {
+        Self {
+            accepted: Instant::now(),
+            under_way: AtomicU32::new(0),
+            // The time for the first header begins with the connection.
+            header: AtomicU64::new(0),
+            since: AtomicU64::new(0),
+            moved: AtomicBool::new(false),
+            multiplexed: AtomicBool::new(false),
+            parting: AtomicBool::new(false),
+            due: AtomicU64::new(NONE),
+            overdue: AtomicBool::new(false),
+            fires: AtomicU64::new(0),
+            turn: AtomicU64::new(NONE),
+        }
+    }
+
+    /// Polls the connection.
+    pub(super) async fn turn<F: Future>(&self, mut connection: Pin<&mut F>) -> F::Output {
+        poll_fn(|cx| {
+            self.turn.store(self.now(), Relaxed);
+            let polled = connection.as_mut().poll(cx);
+            self.turn.store(NONE, Relaxed);
+            polled
+        })
+        .await
+    }
+
+    fn now(&self) -> u64 {
+        match self.turn.load(Relaxed) {
+            NONE => self.since_accept(Instant::now()),
+            turn => turn,
+        }
+    }
+
+    /// The same as an instant.
+    pub(super) fn instant(&self) -> Instant {
+        self.accepted + Duration::from_nanos(self.now())
+    }
+
+    fn since_accept(&self, instant: Instant) -> u64 {
+        let time = instant.duration_since(self.accepted);
+        time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
+    }
+
+    /// Bytes came or went.
+    pub(super) fn moved(&self, came: bool) {
+        if self.under_way.load(Relaxed) > 0 {
+            self.moved.store(true, Relaxed);
+        } else if self.multiplexed.load(Relaxed) || self.header.load(Relaxed) != NONE {
+            // Bytes do not mean a request, or it is timed already.
+        } else if came {
+            self.header.store(self.now(), Relaxed);
+        } else {
+            // The last of an answer is on its way.
+            self.since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// A header is complete. The answer's head is due at `deadline`.
+    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, deadline: Instant) -> UnderWay {
+        self.under_way.store(self.under_way.load(Relaxed) + 1, Relaxed);
+        self.header.store(NONE, Relaxed);
+        self.moved.store(true, Relaxed);
+        self.multiplexed.store(multiplexed, Relaxed);
+        let due = self.since_accept(deadline);
+        // Among others it needs a timer of its own, and so it does if its time is over before the
+        // connection's timer fires: a reload has made it shorter.
+        let own_timer = multiplexed || due < self.fires.load(Relaxed);
+        self.due.store(if own_timer { NONE } else { due }, Relaxed);
+        self.overdue.store(false, Relaxed);
+        UnderWay { activity: Arc::clone(self), timer: own_timer.then(|| Box::pin(sleep_until(deadline))) }
+    }
+
+    pub(super) fn is_parting(&self) -> bool {
+        self.parting.load(Relaxed)
+    }
+
+    /// The next answer is the last.
+    pub(super) fn part(&self) {
+        self.parting.store(true, Relaxed);
+    }
+
+    /// Whether a request may be on its way that would be lost if the connection were closed now. In
+    /// HTTP/2 the client is told up to which stream it was heard.
+    pub(super) fn may_be_asked(&self) -> bool {
+        self.under_way.load(Relaxed) == 0 && !self.multiplexed.load(Relaxed)
+    }
+
+    /// When to look again at a connection that is to end; the timer is set to it.
+    pub(super) fn linger(&self) -> Instant {
+        self.fires_at(self.instant() + LINGER)
+    }
+
+    /// `look`, or when an exchange is due, if that is earlier.
+    fn fires_at(&self, look: Instant) -> Instant {
+        let fires = self.since_accept(look).min(self.due.load(Relaxed));
+        self.fires.store(fires, Relaxed);
+        self.accepted + Duration::from_nanos(fires)
+    }
+
+    pub(super) fn is_idle_for(&self, time: Duration) -> bool {
+        let idle = self.now().saturating_sub(self.since.load(Relaxed));
+        self.under_way.load(Relaxed) == 0 && Duration::from_nanos(idle) >= time
+    }
+
+    fn end(&self) {
+        let left = self.under_way.load(Relaxed) - 1;
+        self.under_way.store(left, Relaxed);
+        if left == 0 {
+            self.since.store(self.now(), Relaxed);
+        }
+    }
+
+    /// What is due, and whether it is.
+    pub(super) fn look(&self, limits: &Limits) -> Look {
+        let now = self.now();
+        let over = |since: u64, limit: Duration| Duration::from_nanos(now.saturating_sub(since)) >= limit;
+        if self.under_way.load(Relaxed) > 0 {
+            if self.moved.swap(false, Relaxed) {
+                self.since.store(now, Relaxed);
+            }
+            if self.due.load(Relaxed) <= now {
+                self.due.store(NONE, Relaxed);
+                self.overdue.store(true, Relaxed);
+            }
+            return if over(self.since.load(Relaxed), limits.still) { Look::Close } else { Look::Again };
+        }
+        match self.header.load(Relaxed) {
+            NONE if over(self.since.load(Relaxed), limits.idle) => Look::Farewell,
+            NONE => Look::Again,
+            header if over(header, limits.header) => Look::Close,
+            _ => Look::Again,
+        }
+    }
+
+    /// When to look again; the timer is set to it.
+    pub(super) fn next_look(&self, limits: &Limits) -> Instant {
+        let (since, limit) = if self.under_way.load(Relaxed) > 0 {
+            (self.since.load(Relaxed), limits.still)
+        } else {
+            match self.header.load(Relaxed) {
+                NONE => (self.since.load(Relaxed), limits.idle),
+                header => (header, limits.header),
+            }
+        };
+        let shortest = limits.header.min(limits.idle).min(limits.request).min(limits.still);
+        let look = self.accepted + Duration::from_nanos(since) + limit;
+        self.fires_at(look.min(self.instant() + shortest))
+    }
+}
+
+/// An exchange, for as long as it is under way. As a future it is ready when the time for its
+/// answer is over.
+#[derive(Debug)]
+pub(super) struct UnderWay {
+    activity: Arc<Activity>,
+    /// Where the connection's timer does not tell.
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+impl UnderWay {
+    /// Whether its answer is the last.
+    pub(super) fn is_last(&self) -> bool {
+        self.activity.is_parting()
+    }
+}
+
+impl Future for UnderWay {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let Self { activity, timer } = &mut *self;
+        match timer {
+            Some(timer) => timer.as_mut().poll(cx),
+            // Whoever polls this is the task that looks, so it need not be woken.
+            None if !activity.overdue.load(Relaxed) => Poll::Pending,
+            None => Poll::Ready(()),
+        }
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.activity.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use super::*;
+
+    const LIMITS: Limits = Limits {
+        header: Duration::from_secs(30),
+        idle: Duration::from_secs(60),
+        request: Duration::from_secs(60),
+        still: Duration::from_secs(120),
+    };
+
+    async fn pass(secs: u64) {
+        tokio::time::advance(Duration::from_secs(secs)).await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_header_is_due_from_accept_whatever_comes() {
+        let activity = Activity::new();
+        pass(29).await;
+        activity.moved(true);
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+        assert!(activity.next_look(&LIMITS) <= Instant::now() + Duration::from_secs(1));
+        pass(1).await;
+        assert_eq!(activity.look(&LIMITS), Look::Close);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_next_header_is_due_from_its_first_byte() {
+        let activity = Arc::new(Activity::new());
+        drop(activity.begin(false, Instant::now() + LIMITS.request));
+        pass(50).await;
+        activity.moved(true);
+        pass(29).await;
+        activity.moved(true);
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+        pass(1).await;
+        assert_eq!(activity.look(&LIMITS), Look::Close);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_connection_is_asked_to_end() {
+        let activity = Arc::new(Activity::new());
+        let exchange = activity.begin(false, Instant::now() + LIMITS.request);
+        pass(10).await;
+        drop(exchange);
+        pass(59).await;
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+        pass(1).await;
+        assert_eq!(activity.look(&LIMITS), Look::Farewell);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_may_last_as_long_as_bytes_move() {
+        let activity = Arc::new(Activity::new());
+        let _exchange = activity.begin(false, Instant::now() + LIMITS.request);
+        for _ in 0..100 {
+            pass(100).await;
+            activity.moved(false);
+            assert_eq!(activity.look(&LIMITS), Look::Again);
+        }
+        pass(119).await;
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+        pass(1).await;
+        assert_eq!(activity.look(&LIMITS), Look::Close);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pings_on_an_idle_http2_connection_are_no_header() {
+        let activity = Arc::new(Activity::new());
+        drop(activity.begin(true, Instant::now() + LIMITS.request));
+        activity.moved(true);
+        pass(59).await;
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+        pass(1).await;
+        assert_eq!(activity.look(&LIMITS), Look::Farewell);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_is_not_idle_while_the_last_of_an_answer_goes_out() {
+        let activity = Arc::new(Activity::new());
+        drop(activity.begin(false, Instant::now() + LIMITS.request));
+        pass(4).await;
+        activity.moved(false);
+        pass(4).await;
+        assert!(!activity.is_idle_for(FAREWELL));
+        pass(1).await;
+        assert!(activity.is_idle_for(FAREWELL));
+        let _exchange = activity.begin(false, Instant::now() + LIMITS.request);
+        assert!(!activity.is_idle_for(FAREWELL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_is_told_when_its_time_is_over() {
+        let activity = Arc::new(Activity::new());
+        activity.next_look(&LIMITS);
+        pass(5).await;
+        let deadline = Instant::now() + LIMITS.request;
+        let mut exchange = activity.begin(false, deadline);
+        assert!(exchange.timer.is_none());
+        while polled(&mut exchange).is_pending() {
+            tokio::time::sleep_until(activity.next_look(&LIMITS)).await;
+            assert_eq!(activity.look(&LIMITS), Look::Again);
+        }
+        assert_eq!(Instant::now(), deadline);
+        drop(exchange);
+        // The next one has a time of its own.
+        let mut next = activity.begin(false, deadline + LIMITS.request);
+        assert!(polled(&mut next).is_pending());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_exchange_that_would_be_told_too_late_or_is_not_alone_has_its_own_timer() {
+        let activity = Arc::new(Activity::new());
+        let looks = activity.next_look(&LIMITS);
+        let early = looks - Duration::from_secs(1);
+        for (multiplexed, deadline, own) in [(false, early, true), (false, looks, false), (true, looks, true)]
+        {
+            let mut exchange = activity.begin(multiplexed, deadline);
+            assert_eq!(exchange.timer.is_some(), own);
+            assert!(polled(&mut exchange).is_pending());
+            if own {
+                (&mut exchange).await;
+                assert!(Instant::now() >= deadline);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_is_to_end_still_tells_an_exchange_in_time() {
+        let activity = Arc::new(Activity::new());
+        activity.next_look(&LIMITS);
+        pass(29).await;
+        let deadline = Instant::now() + Duration::from_millis(1500);
+        let _exchange = activity.begin(false, deadline);
+        pass(1).await;
+        activity.part();
+        assert_eq!(activity.linger(), deadline);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_turn_has_one_time_and_the_next_another() {
+        let activity = Activity::new();
+        for _ in 0..2 {
+            let connection = pin!(async {
+                let first = activity.now();
+                pass(1).await;
+                activity.now() - first
+            });
+            assert_eq!(Duration::from_nanos(activity.turn(connection).await), Duration::from_secs(1));
+        }
+    }
+
+    fn polled(exchange: &mut UnderWay) -> Poll<()> {
+        Pin::new(exchange).poll(&mut Context::from_waker(std::task::Waker::noop()))
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_timer_is_never_late() {
+        let activity = Arc::new(Activity::new());
+        let exchange = activity.begin(false, Instant::now() + LIMITS.request);
+        let look = activity.next_look(&LIMITS);
+        // Right after the timer was set, the exchange ends and the next header begins.
+        drop(exchange);
+        activity.moved(true);
+        assert!(look <= Instant::now() + LIMITS.header);
+    }
+}
