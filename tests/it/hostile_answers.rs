@@ -17,8 +17,7 @@ use crate::support::gateway::Gateway;
 use crate::support::http::{Answer, Fields, Framing};
 use crate::support::partner::Partner;
 use crate::support::raw_peer::RawPeer;
-use crate::support::secrets::marked;
-use crate::support::trial::import;
+use crate::support::trial::in_hand;
 
 /// The head and the first piece of an answer, and what else can be read of it.
 struct Begun {
@@ -105,21 +104,6 @@ fn s44_a_close_without_close_notify_is_a_break_whatever_the_framing() {
     }
 }
 
-/// A gateway with a token in hand, in front of a peer that has no token endpoint.
-fn before_peer(peer: &RawPeer) -> Gateway {
-    let partner = Partner::new();
-    let config = Config::to(&partner)
-        .set("partner.base_url", format!("http://{}", peer.address()))
-        .unset("partner.refresh_token_file")
-        .with_admin_socket();
-    let gateway = Gateway::spawn(&config);
-    let pair = json!({
-        "refresh_token": marked("of-an-operator"), "access_token": marked("in-hand"), "expires_in": 3600,
-    });
-    assert_eq!(gateway.admin(&import(&pair)).status, 200);
-    gateway
-}
-
 /// Reads a request, answers with `bytes`, waits at the gate, and resets the connection.
 fn resetting(bytes: &'static [u8], gate: &Gate) -> RawPeer {
     let gate = gate.clone();
@@ -141,7 +125,7 @@ fn s44_a_reset_in_the_middle_of_an_answer_is_a_break_whatever_the_framing() {
     ] {
         let gate = Gate::shut();
         let peer = resetting(bytes, &gate);
-        let gateway = before_peer(&peer);
+        let gateway = in_hand(peer.address(), |config| config);
         let begun = Begun::read(&gateway, "/x");
         gate.open();
         begun.assert_broken_off(what);
@@ -155,7 +139,7 @@ fn s44_a_reset_before_the_answer_is_a_502_and_not_sent_again() {
         let gate = Gate::shut();
         gate.open();
         let peer = resetting(bytes, &gate);
-        let gateway = before_peer(&peer);
+        let gateway = in_hand(peer.address(), |config| config);
         let answer = gateway.post("/x", "{\"amount\":1}");
         answer.assert_problem(502);
         let source = answer.fields.get("proxy-status");

@@ -10,6 +10,7 @@
 
 mod admin;
 mod bad_store;
+mod cases;
 mod cli;
 mod crash;
 mod drain;

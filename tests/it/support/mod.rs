@@ -11,7 +11,10 @@ pub(crate) mod issuer;
 pub(crate) mod load;
 pub(crate) mod partner;
 pub(crate) mod process;
+
 pub(crate) mod raw_peer;
+pub(crate) mod recorder;
+pub(crate) mod rest;
 pub(crate) mod secrets;
 pub(crate) mod strace;
 pub(crate) mod tls;

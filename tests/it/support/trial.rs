@@ -1,4 +1,6 @@
-//! Token calls that end badly, one after the other, under one running bearerd.
+//! Token calls that end badly, one after the other, under one running bearerd; and one without any.
+
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
@@ -8,6 +10,7 @@ use super::eventually;
 use super::gateway::Gateway;
 use super::issuer::Refresh;
 use super::partner::Partner;
+use super::secrets::marked;
 
 /// A gateway with a token, in front of a partner whose refresh calls are about to go wrong.
 pub(crate) struct Trial {
@@ -116,4 +119,23 @@ pub(crate) fn import(pair: &Value) -> Request {
     Request::new("PUT", "/partners/acme/token")
         .with("Content-Type", "application/json")
         .body(pair.to_string())
+}
+
+/// The access token of a gateway that has one [in hand](in_hand).
+pub(crate) fn token_in_hand() -> String {
+    marked("in-hand")
+}
+
+/// A gateway with a token that an operator loaded, in front of a peer that has no token endpoint.
+pub(crate) fn in_hand(peer: SocketAddr, change: impl FnOnce(Config) -> Config) -> Gateway {
+    let config = Config::to(&Partner::new())
+        .set("partner.base_url", format!("http://{peer}"))
+        .unset("partner.refresh_token_file")
+        .with_admin_socket();
+    let gateway = Gateway::spawn(&change(config));
+    let pair = json!({
+        "refresh_token": marked("of-an-operator"), "access_token": token_in_hand(), "expires_in": 3600,
+    });
+    assert_eq!(gateway.admin(&import(&pair)).status, 200);
+    gateway
 }
