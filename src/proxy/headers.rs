@@ -173,6 +173,17 @@ fn is_http(upgrade: &HeaderValue) -> bool {
         .any(|name| ["h2c", "h2", "http", "tls"].iter().any(|http| name.eq_ignore_ascii_case(http)))
 }
 
+/// Puts the crumbs together again that HTTP/2 may make of a cookie (RFC 9113 section 8.2.3): to
+/// HTTP/1.1 they would be several fields, of which some servers read one.
+pub(super) fn join_cookies(headers: &mut HeaderMap) {
+    let crumbs: Vec<&[u8]> = headers.get_all(header::COOKIE).iter().map(HeaderValue::as_bytes).collect();
+    if crumbs.len() > 1
+        && let Ok(whole) = HeaderValue::from_bytes(&crumbs.join(&b"; "[..]))
+    {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
 /// Takes from a request's trailers everything that belongs into a header only, or is a credential,
 /// or one of the partner's own fields, `managed`.
 pub(super) fn strip_trailers(trailers: &mut HeaderMap, managed: &[HeaderName]) {

@@ -24,7 +24,7 @@ use tokio::time::{Instant, sleep_until};
 use super::admit::{MaxForwards, admit, max_forwards};
 use super::authorize::Authorizer;
 use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, Record, ResponseBody};
-use super::headers::Found;
+use super::headers::{Found, join_cookies};
 use super::path::{canonical, is_auth_call};
 use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
@@ -225,6 +225,9 @@ impl Worker {
         let in_flight = InFlight::enter(&self.shared.in_flight, config.max_in_flight);
         record.in_flight = Some(in_flight.ok_or(Problem::Overloaded)?);
         self.trace(&mut head.headers, record);
+        if head.version == Version::HTTP_2 {
+            join_cookies(&mut head.headers);
+        }
 
         let mut found = Found::in_header(&head.headers, head.version, &self.shared.via);
         let target = admit(head, &found, config.allow_browsers)?;
