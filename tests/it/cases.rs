@@ -1,11 +1,15 @@
-//! HTTP/1.1 byte by byte: each case is either refused, or reaches the partner in one form that can
+//! HTTP byte by byte: each case is either refused, or reaches the partner in one form that can
 //! be read in one way only; and nothing that follows is taken for a request unless it is one.
 //!
 //! A case is a line in a table, and there is a table for each kind.
 
 mod advisories;
+mod answers;
+mod answers_table;
 mod compliance;
 mod framing;
+mod h2;
+mod h2_table;
 mod malformed;
 mod normalisation;
 mod run;
@@ -91,7 +95,16 @@ fn every_kind_has_cases_and_every_case_a_name_of_its_own() {
         let cases = cases();
         println!("{kind}: {} cases", cases.len());
         assert!(!cases.is_empty(), "{kind}");
-        names.extend(cases.into_iter().map(|case| case.name));
+        names.extend(cases.into_iter().map(|case| case.name.to_owned()));
+    }
+    for (kind, cases) in [
+        ("answers", answers_table::cases().into_iter().map(|case| case.name).collect::<Vec<_>>()),
+        ("h2", h2_table::cases().into_iter().map(|case| case.name).collect()),
+    ] {
+        println!("{kind}: {} cases", cases.len());
+        assert!(!cases.is_empty(), "{kind}");
+        // Of another table the name may be the same.
+        names.extend(cases.into_iter().map(|name| format!("{kind}: {name}")));
     }
     println!("in all: {} cases", names.len());
     let all = names.len();

@@ -3,6 +3,7 @@
 //! What arrives in any other than the one unambiguous form is noted as a fault, because some server
 //! would take it for something else.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -54,6 +55,8 @@ pub(crate) struct Recorder {
     arrivals: Arc<Mutex<Vec<Arrival>>>,
     accepted: Arc<AtomicUsize>,
     open: Arc<AtomicUsize>,
+    /// By the number of their connection.
+    streams: Arc<Mutex<HashMap<usize, TcpStream>>>,
 }
 
 impl Recorder {
@@ -69,20 +72,25 @@ impl Recorder {
         let (accepted, open) = (Arc::<AtomicUsize>::default(), Arc::<AtomicUsize>::default());
         let (noted, script) = (Arc::clone(&arrivals), Arc::new(script));
         let (all, counted) = (Arc::clone(&accepted), Arc::clone(&open));
+        let streams = Arc::<Mutex<HashMap<usize, TcpStream>>>::default();
+        let kept = Arc::clone(&streams);
         thread::spawn(move || {
             for (connection, stream) in listener.incoming().enumerate() {
                 let Ok(stream) = stream else { return };
                 let (noted, counted, script) =
                     (Arc::clone(&noted), Arc::clone(&counted), Arc::clone(&script));
+                kept.lock().unwrap().insert(connection, stream.try_clone().unwrap());
+                let kept = Arc::clone(&kept);
                 counted.fetch_add(1, Ordering::SeqCst);
                 all.fetch_add(1, Ordering::SeqCst);
                 thread::spawn(move || {
                     serve(stream, connection, &noted, &*script);
+                    kept.lock().unwrap().remove(&connection);
                     counted.fetch_sub(1, Ordering::SeqCst);
                 });
             }
         });
-        Self { address, arrivals, accepted, open }
+        Self { address, arrivals, accepted, open, streams }
     }
 
     pub(crate) fn address(&self) -> SocketAddr {
@@ -91,6 +99,18 @@ impl Recorder {
 
     pub(crate) fn count(&self) -> usize {
         self.arrivals.lock().unwrap().len()
+    }
+
+    /// All that has arrived so far.
+    pub(crate) fn arrivals(&self) -> Vec<Arrival> {
+        self.arrivals.lock().unwrap().clone()
+    }
+
+    /// Sends bytes that nobody asked for on every connection that is open.
+    pub(crate) fn send_on_idle(&self, bytes: &[u8]) {
+        for mut stream in self.streams.lock().unwrap().values() {
+            stream.write_all(bytes).unwrap();
+        }
     }
 
     /// What has arrived after the first `count`, once nothing more will come of any of it. So many
@@ -109,10 +129,11 @@ impl Recorder {
     }
 }
 
-/// An answer that says which request it is to.
+/// An answer that says which request it is to, in a field and in its body.
 pub(crate) fn echo(arrival: &Arrival) -> Vec<u8> {
     let seen = format!("{} {}", arrival.method, arrival.target);
-    let answer = Answer::new(200, "ok").with("X-Seen", &seen);
+    let body: Vec<u8> = seen.chars().map(|c| u8::try_from(u32::from(c)).unwrap()).collect();
+    let answer = Answer::new(200, body).with("X-Seen", &seen);
     let mut bytes = answer.to_bytes();
     if arrival.method == "HEAD" {
         bytes.truncate(bytes.len() - answer.body.len());
