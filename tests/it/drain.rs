@@ -214,7 +214,7 @@ fn s57_many_reloads_under_load_fail_no_request() {
                 })
             })
             .collect();
-        for round in 0..30 {
+        for round in 0..100 {
             let value = format!("round-{round}");
             gateway.reload(&config.clone().set("partner.headers.x-round", value.as_str()));
             eventually("the round is seen", || {

@@ -8,11 +8,13 @@
     reason = "the process under test is watched from outside, on the system's clock"
 )]
 
+mod aborts;
 mod admin;
 mod bad_store;
 mod cases;
 mod cli;
 mod crash;
+mod descriptors;
 mod drain;
 mod examples;
 mod gateway;
@@ -25,15 +27,20 @@ mod hostile_calls;
 mod hostile_names;
 mod hostile_tls;
 mod outcomes;
+mod overload;
 mod replay;
 mod replay_budget;
 mod reuse;
 mod rotation;
 mod routing;
 mod secret_types;
+mod slow;
+mod soak;
+mod stale;
 mod store;
 mod store_faults;
 mod support;
 mod sweep;
 mod tunnel;
+mod upload;
 mod wire;

@@ -21,6 +21,7 @@ pub(crate) mod strace;
 pub(crate) mod tls;
 pub(crate) mod tmpfs;
 pub(crate) mod trial;
+pub(crate) mod vitals;
 
 use std::time::{Duration, Instant};
 

@@ -186,6 +186,13 @@ impl Partner {
         self.shared.meanwhile.load(Ordering::SeqCst)
     }
 
+    /// Closes every connection.
+    pub(crate) fn close_connections(&self) {
+        for stream in self.shared.streams.lock().unwrap().drain(..) {
+            let _gone = stream.shutdown(Shutdown::Both);
+        }
+    }
+
     /// How many connections are open.
     pub(crate) fn open_connections(&self) -> usize {
         self.shared.open.load(Ordering::SeqCst)
@@ -271,9 +278,7 @@ impl Drop for Partner {
     fn drop(&mut self) {
         self.shared.stopped.store(true, Ordering::SeqCst);
         drop(TcpStream::connect(self.address));
-        for stream in self.shared.streams.lock().unwrap().drain(..) {
-            let _gone = stream.shutdown(Shutdown::Both);
-        }
+        self.close_connections();
     }
 }
 

@@ -9,6 +9,9 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
+
+use socket2::SockRef;
 
 use super::http::{Answer, Fields};
 use super::{DEADLINE, eventually};
@@ -111,6 +114,20 @@ impl Recorder {
         for mut stream in self.streams.lock().unwrap().values() {
             stream.write_all(bytes).unwrap();
         }
+    }
+
+    /// Closes every connection, in order or with a reset.
+    pub(crate) fn close_all(&self, reset: bool) {
+        for stream in self.streams.lock().unwrap().values() {
+            if reset {
+                SockRef::from(stream).set_linger(Some(Duration::ZERO)).unwrap();
+                // Its thread reads the end, and drops it.
+                stream.shutdown(Shutdown::Read).unwrap();
+            } else {
+                stream.shutdown(Shutdown::Both).unwrap();
+            }
+        }
+        eventually("they are closed", || self.open.load(Ordering::SeqCst) == 0);
     }
 
     /// What has arrived after the first `count`, once nothing more will come of any of it. So many
