@@ -25,6 +25,93 @@ fn s64_credentials_from_the_client_never_reach_the_partner() {
     assert!(!seen.fields.has("proxy-authorization"));
 }
 
+/// What a field may be called by those who hope that somebody takes it for another.
+fn spellings(name: &str) -> Vec<String> {
+    let mut spellings = vec![name.to_owned(), name.to_uppercase(), name.to_lowercase()];
+    let odd = |(at, c): (usize, char)| if at % 2 == 0 { c.to_ascii_uppercase() } else { c };
+    spellings.push(name.to_lowercase().chars().enumerate().map(odd).collect());
+    // Each hyphen may be an underscore.
+    let hyphens: Vec<_> = name.match_indices('-').map(|(at, _)| at).collect();
+    for choice in 1..1 << hyphens.len() {
+        let mut bytes = name.as_bytes().to_vec();
+        for (_, at) in hyphens.iter().enumerate().filter(|(bit, _)| choice >> bit & 1 == 1) {
+            bytes[*at] = b'_';
+        }
+        let underscored = String::from_utf8(bytes).unwrap();
+        spellings.extend([underscored.to_lowercase(), underscored]);
+    }
+    spellings
+}
+
+#[test]
+fn s64_no_spelling_of_a_managed_field_reaches_the_partner_from_anywhere() {
+    let partner = Partner::new();
+    let config = Config::to(&partner).set("partner.headers.x-service-code", "static");
+    let gateway = Gateway::start(&config);
+    let managed = ["Authorization", "Proxy-Authorization", "Partner-Code", "X-Service-Code"];
+    let mine = "Bearer mine";
+    let (mut carried, mut refused) = (0, 0);
+    for spelling in managed.iter().flat_map(|name| spellings(name)) {
+        for (what, request) in [
+            ("once", Request::get("/x").with(&spelling, mine)),
+            ("twice", Request::get("/x").with(&spelling, mine).with(&spelling, mine)),
+            ("named by Connection", Request::get("/x").with("Connection", &spelling).with(&spelling, mine)),
+            ("with a body", Request::post("/x", "abc").with(&spelling, mine)),
+        ] {
+            let answer = gateway.send(&request);
+            // With an underscore it is refused, because some servers would take it for the other.
+            if spelling.contains('_') {
+                answer.assert_problem(400);
+                refused += 1;
+            } else {
+                assert_eq!(answer.status, 200, "{spelling} {what}: {answer:?}");
+                carried += 1;
+            }
+        }
+        let trailers = Request::new("POST", "/x").with("Trailer", &spelling).chunked([&b"abc"[..]]);
+        assert_eq!(gateway.send(&trailers.trailer(&spelling, mine)).status, 200, "{spelling} in a trailer");
+        carried += 1;
+    }
+    let seen = partner.seen();
+    assert_eq!(seen.len(), carried, "{refused} were refused");
+    assert!(refused > 0);
+    for seen in seen {
+        assert!(partner.authorized(&seen.fields), "{:?}", seen.fields);
+        assert_eq!(seen.fields.all("partner-code"), [CODE]);
+        assert_eq!(seen.fields.all("x-service-code"), ["static"]);
+        let all = seen.fields.0.iter().chain(&seen.trailers.0);
+        assert_eq!(all.filter(|(_, value)| value == mine).count(), 0, "{seen:?}");
+    }
+}
+
+#[test]
+fn s65_cookies_and_challenges_of_the_partner_reach_the_client_as_they_are() {
+    let partner = Partner::new();
+    let cookies = ["session=1; Path=/; HttpOnly", "theme=dark", "session=1; Path=/; HttpOnly"];
+    let challenges = ["Bearer realm=\"partner\", error=\"insufficient_scope\"", "Basic realm=\"x\""];
+    for (path, status) in [("/ok", 200), ("/denied", 403), ("/refused", 401)] {
+        let mut answer = Answer::new(status, "what the partner said").with("Authentication-Info", "a=b");
+        for cookie in cookies {
+            answer = answer.with("Set-Cookie", cookie);
+        }
+        for challenge in challenges {
+            answer = answer.with("WWW-Authenticate", challenge);
+        }
+        partner.on(path, move |x| x.answer(&answer));
+    }
+    let gateway = Gateway::before(&partner);
+    for (path, status) in [("/ok", 200), ("/denied", 403), ("/refused", 401)] {
+        let answer = gateway.get(path);
+        assert_eq!((answer.status, answer.text().as_str()), (status, "what the partner said"));
+        assert_eq!(answer.fields.all("set-cookie"), cookies, "{path}");
+        assert_eq!(answer.fields.all("www-authenticate"), challenges, "{path}");
+        assert_eq!(answer.fields.all("authentication-info"), ["a=b"], "{path}");
+    }
+    // bearerd keeps no cookies: the next client has none.
+    assert_eq!(gateway.get("/ok").status, 200);
+    assert!(partner.seen().iter().all(|seen| !seen.fields.has("cookie")));
+}
+
 #[test]
 fn static_headers_go_on_every_request_in_place_of_the_clients() {
     let partner = Partner::new();

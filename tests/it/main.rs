@@ -19,6 +19,7 @@ mod drain;
 mod examples;
 mod gateway;
 mod gateway_load;
+mod h2_floods;
 mod harness;
 mod headers;
 mod hostile;

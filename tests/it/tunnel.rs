@@ -1,12 +1,18 @@
 //! Another protocol on a connection, agreed on with a 101.
 
-use std::io::Read as _;
+use std::io::{ErrorKind, Read as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::support::client::{Connection, Request};
 use crate::support::config::Config;
 use crate::support::eventually;
+use crate::support::exchange::Exchange;
+use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
-use crate::support::partner::Partner;
+use crate::support::http::Answer;
+use crate::support::partner::{LOGIN, Partner};
+use crate::support::rest::Watched;
 
 /// Agrees to whatever is asked for, and then sends back what comes.
 fn echo(partner: &Partner) {
@@ -59,6 +65,94 @@ fn bytes_pass_both_ways_in_clear_and_over_tls() {
             assert_echoes(&mut client, &crate::support::noise(size));
         }
     }
+}
+
+/// Whether anything has come on the partner's side of the connection behind the request.
+fn has_come(x: &Exchange<'_>) -> bool {
+    let stream = x.wire.io.tcp();
+    stream.set_nonblocking(true).unwrap();
+    let peeked = stream.peek(&mut [0]);
+    stream.set_nonblocking(false).unwrap();
+    x.wire.has_more() || !matches!(peeked, Err(error) if error.kind() == ErrorKind::WouldBlock)
+}
+
+/// RUSTSEC-2026-0033: what a client sends behind its request for a tunnel is for nobody yet.
+#[test]
+fn not_a_byte_goes_to_the_partner_before_it_has_agreed() {
+    let partner = Partner::new();
+    let (gate, early) = (Gate::shut(), Arc::new(AtomicUsize::new(0)));
+    let (held, noted) = (gate.clone(), Arc::clone(&early));
+    partner.on("/ws", move |x| {
+        held.wait();
+        noted.fetch_add(usize::from(has_come(x)), Ordering::SeqCst);
+        x.raw(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: upgrade\r\n\r\n")?;
+        let mut buffer = [0; 64];
+        loop {
+            let size = x.wire.io.read(&mut buffer)?;
+            if size == 0 {
+                return x.close();
+            }
+            x.wire.send(&buffer[..size])?;
+        }
+    });
+    let gateway = Gateway::start(&Config::to(&partner).set("server.threads", 1));
+    let worker = Watched::named(gateway.pid(), "worker-0");
+    let smuggled = b"GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
+    let mut client = gateway.connect();
+    client.send(&[&upgrade().to_bytes()[..], smuggled].concat()).unwrap();
+    gate.await_arrivals(1);
+    client.send(smuggled).unwrap();
+    worker.await_rest();
+    gate.open();
+    assert_eq!(client.head().unwrap().unwrap().word(1), "101");
+    let mut echoed = vec![0; 2 * smuggled.len()];
+    client.read_exact(&mut echoed).unwrap();
+    assert!(echoed == smuggled.repeat(2), "all of it is the tunnel's, in order");
+    assert_eq!(early.load(Ordering::SeqCst), 0);
+    assert_eq!(partner.seen().len(), 1);
+}
+
+#[test]
+fn what_was_meant_for_a_tunnel_that_is_refused_is_not_carried() {
+    let partner = Partner::new();
+    let late = Arc::new(AtomicUsize::new(0));
+    let noted = Arc::clone(&late);
+    partner.on("/ws", move |x| {
+        noted.fetch_add(usize::from(has_come(x)), Ordering::SeqCst);
+        x.answer(&Answer::new(200, "no tunnel"))
+    });
+    let gateway = Gateway::start(&Config::to(&partner).set("server.threads", 1));
+    let refresh = format!("POST {LOGIN} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 2\r\n\r\n{{}}");
+    for (meant, status) in [
+        (&b"\x81\x85\0\0\0\0hello"[..], 400),
+        (b"hello\r\n\r\n", 400),
+        // What looks like a request is one, and is looked at like any other.
+        (refresh.as_bytes(), 403),
+        (b"CONNECT a.test:443 HTTP/1.1\r\nHost: a.test\r\n\r\n", 405),
+    ] {
+        let mut client = gateway.connect();
+        client.send(&[&upgrade().to_bytes()[..], meant].concat()).unwrap();
+        assert_eq!(client.answer("GET").unwrap().text(), "no tunnel");
+        match client.answer("GET") {
+            Ok(answer) => assert_eq!(answer.status, status, "{:?}", meant.escape_ascii().to_string()),
+            Err(closed) => assert_ne!(closed.kind(), ErrorKind::WouldBlock),
+        }
+    }
+    assert!(partner.seen().iter().all(|seen| seen.target == "/ws" && seen.body.is_empty()));
+    assert_eq!((late.load(Ordering::SeqCst), partner.seen().len(), partner.logins()), (0, 4, 0));
+    assert_eq!(gateway.get("/x").status, 200);
+}
+
+#[test]
+fn a_tunnel_that_nobody_asked_for_is_a_502_and_carries_nothing() {
+    let partner = Partner::new();
+    echo(&partner);
+    let gateway = Gateway::before(&partner);
+    let mut client = gateway.connect();
+    client.send(&[&Request::get("/ws").to_bytes()[..], &Request::get("/next").to_bytes()].concat()).unwrap();
+    client.answer("GET").unwrap().assert_problem(502);
+    assert_eq!(client.answer("GET").unwrap().status, 200, "the next request is a request");
+    assert_eq!(partner.seen_at("/next").len(), 1);
 }
 
 #[test]

@@ -237,6 +237,23 @@ impl<S: Read + Write> Wire<S> {
         Ok(answer)
     }
 
+    /// Whether something has been read that nobody has asked for yet.
+    pub(crate) fn has_more(&self) -> bool {
+        !self.buffer.is_empty()
+    }
+
+    /// What comes next, whatever it is, until `bytes` is full.
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) -> io::Result<()> {
+        while self.buffer.len() < bytes.len() {
+            if self.fill()? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        bytes.copy_from_slice(&self.buffer[..bytes.len()]);
+        self.buffer.drain(..bytes.len());
+        Ok(())
+    }
+
     fn take(&mut self, left: &mut u64) -> io::Result<Vec<u8>> {
         if self.buffer.is_empty() && self.fill()? == 0 {
             return Err(io::ErrorKind::UnexpectedEof.into());
