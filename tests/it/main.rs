@@ -29,6 +29,7 @@ mod hostile_names;
 mod hostile_tls;
 mod outcomes;
 mod overload;
+mod panics;
 mod replay;
 mod replay_budget;
 mod reuse;
