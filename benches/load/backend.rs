@@ -44,6 +44,8 @@ pub(crate) struct Storm {
 /// What the partner has seen.
 #[derive(Default)]
 pub(crate) struct Seen {
+    /// How many connections were made to it.
+    pub(crate) connections: usize,
     /// When each refresh call came.
     pub(crate) refreshes: Vec<Instant>,
     /// How long the bodies were, in bytes, but for those of refresh calls.

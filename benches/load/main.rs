@@ -13,9 +13,12 @@ mod h2load;
 mod idle;
 mod machine;
 mod options;
+mod partners;
 mod process;
 mod report;
+mod rotation;
 mod socket;
+mod storm;
 mod subject;
 mod table;
 mod upload;
@@ -82,6 +85,9 @@ fn run(options: &Options) -> io::Result<bool> {
         let found = match special {
             Special::Idle => idle::measure(&subjects, cores),
             Special::Upload => upload::measure(cores),
+            Special::Rotation => rotation::measure(options, cores),
+            Special::Storm => storm::measure(options, cores),
+            Special::Partners => partners::measure(cores),
         };
         match found {
             Ok(finding) => findings.push(finding),

@@ -10,8 +10,9 @@ pub(crate) const USAGE: &str = "\
 cargo bench --bench load -- [OPTION...]
     --seconds N       how long each run takes, 1 to 60; 2 if not given
     --rounds N        how many rounds, 1 to 100; 5 if not given
-    --workload NAME   in the table get, post-1k, post-64k, get-tls or get-h2c; beside it idle or
-                      upload; all if not given. May be given more than once
+    --workload NAME   in the table get, post-1k, post-64k, get-tls or get-h2c; beside it idle,
+                      upload, rotation, storm or partners; all if not given. May be given more
+                      than once
     --connections N   1 to 2000; 64 if not given, and for get 8, 64 and 512
     --rate N          requests a second in the runs at a fixed rate, 1 to 100000
     --subject NAME    direct, bearerd, nginx, haproxy, haproxy-2.8 or envoy; all if not given.

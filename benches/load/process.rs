@@ -54,6 +54,11 @@ impl Running {
         })
     }
 
+    /// How many threads they have.
+    pub(crate) fn threads(&self) -> io::Result<u64> {
+        self.sum("Threads:")
+    }
+
     /// It and its children, as they are now.
     fn pids(&self) -> Vec<u32> {
         let pid = self.child.id();

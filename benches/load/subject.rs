@@ -11,7 +11,8 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-pub(crate) use self::started::{Launch, Started, message};
+use self::started::Launch;
+pub(crate) use self::started::{Started, ask, message};
 use crate::machine::Cores;
 use crate::socket::HOST;
 
@@ -95,26 +96,28 @@ impl Subject {
 
     /// Starts it, and sees to it that it does its work.
     pub(crate) fn start(self, setting: &Setting<'_>) -> io::Result<Started> {
-        let Some(mut command) = self.command() else { return Ok(Started::nothing(setting.backend)) };
-        let addr = free_addr()?;
-        let config = match self {
-            Self::Direct | Self::Bearerd => {
-                bearerd::config(addr, setting, &bearerd::Wants::one(free_addr()?))
-            }
-            Self::Nginx => nginx::config(addr, setting),
-            Self::Haproxy | Self::Haproxy28 => haproxy::config(addr, setting),
-            Self::Envoy => envoy::config(addr, setting),
-        };
-        command.args(match self {
-            Self::Direct | Self::Bearerd => bearerd::ARGUMENTS,
-            Self::Nginx => nginx::ARGUMENTS,
-            Self::Haproxy | Self::Haproxy28 => haproxy::ARGUMENTS,
-            Self::Envoy => envoy::ARGUMENTS,
-        });
-        let launch = Launch { command, config, authority: setting.authority, cores: setting.cores };
-        let mut started = launch.start(addr)?;
+        let mut started = match self {
+            Self::Direct => return Ok(Started::nothing(setting.backend)),
+            Self::Bearerd => bearerd::start(setting, &bearerd::Wants { admin: free_addr()?, partners: 1 }),
+            Self::Nginx => self.launch(nginx::ARGUMENTS, nginx::config, setting),
+            Self::Haproxy | Self::Haproxy28 => self.launch(haproxy::ARGUMENTS, haproxy::config, setting),
+            Self::Envoy => self.launch(envoy::ARGUMENTS, envoy::config, setting),
+        }?;
         started.check(setting.http2)?;
         Ok(started)
+    }
+
+    fn launch(
+        self,
+        arguments: &[&str],
+        config: fn(SocketAddr, &Setting<'_>) -> String,
+        setting: &Setting<'_>,
+    ) -> io::Result<Started> {
+        let addr = free_addr()?;
+        let mut command = self.command().ok_or(io::ErrorKind::NotFound)?;
+        command.args(arguments);
+        let config = config(addr, setting);
+        Launch { command, config, authority: setting.authority, cores: setting.cores }.start(addr)
     }
 
     fn command(self) -> Option<Command> {

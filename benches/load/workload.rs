@@ -35,16 +35,22 @@ pub(crate) const WORKLOADS: [Workload; 5] = [
 pub(crate) enum Special {
     Idle,
     Upload,
+    Rotation,
+    Storm,
+    Partners,
 }
 
 impl Special {
-    pub(crate) const ALL: [Self; 2] = [Self::Idle, Self::Upload];
+    pub(crate) const ALL: [Self; 5] = [Self::Idle, Self::Upload, Self::Rotation, Self::Storm, Self::Partners];
 
     /// As on the command line.
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Idle => "idle",
             Self::Upload => "upload",
+            Self::Rotation => "rotation",
+            Self::Storm => "storm",
+            Self::Partners => "partners",
         }
     }
 }

@@ -71,6 +71,11 @@ impl Answers {
         }
     }
 
+    /// A connection has been made.
+    pub(super) fn connected(&self) {
+        lock(&self.seen).connections += 1;
+    }
+
     /// The answer to the request that has come on the connection `at`.
     pub(super) fn to(&mut self, request: &Message, at: usize) -> Reply<'_> {
         let head = request.head();

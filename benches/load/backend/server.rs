@@ -83,6 +83,7 @@ impl Server {
                 self.connections.push(None);
                 self.connections.len() - 1
             });
+            self.answers.connected();
             if at < MAX_CONNECTIONS {
                 let socket = Socket::accepted(stream, self.tls.as_ref())?;
                 epoll::add(&self.epoll, socket.tcp(), EventData::new_u64(at as u64), EventFlags::IN)?;

@@ -5,7 +5,7 @@ use crate::subject::Subject;
 
 const WIDTH: f64 = 860.0;
 /// Where bars begin and how long the longest may be.
-const BARS: (f64, f64) = (210.0, 560.0);
+const BARS: (f64, f64) = (210.0, 500.0);
 const ROW: f64 = 17.0;
 const GAP: f64 = 14.0;
 const TOP: f64 = 74.0;

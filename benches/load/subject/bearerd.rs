@@ -1,12 +1,12 @@
 //! bearerd, as it comes but for its limits.
 
+use std::io;
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{AUTHORITY, Setting};
+use super::{AUTHORITY, Launch, Setting, Started, free_addr};
 use crate::backend::PARTNER_CODE;
 
-pub(crate) const ARGUMENTS: &[&str] = &["run", "--config"];
 /// What lets the admin side change something.
 pub(crate) const ADMIN_TOKEN: &str = "bench-admin-token";
 
@@ -17,18 +17,20 @@ pub(crate) struct Wants {
     pub(crate) partners: usize,
 }
 
-impl Wants {
-    /// One partner.
-    pub(crate) fn one(admin: SocketAddr) -> Self {
-        Self { admin, partners: 1 }
-    }
+/// Starts it; it may not listen yet.
+pub(crate) fn start(setting: &Setting<'_>, wants: &Wants) -> io::Result<Started> {
+    let addr = free_addr()?;
+    let mut command = command();
+    command.args(["run", "--config"]);
+    let config = config(addr, setting, wants);
+    Launch { command, config, authority: setting.authority, cores: setting.cores }.start(addr)
 }
 
-pub(crate) fn command() -> Command {
+pub(super) fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_bearerd"))
 }
 
-pub(crate) fn config(addr: SocketAddr, setting: &Setting<'_>, wants: &Wants) -> String {
+fn config(addr: SocketAddr, setting: &Setting<'_>, wants: &Wants) -> String {
     let admin = wants.admin;
     let mut config = format!(
         r#"

@@ -83,7 +83,7 @@ impl Started {
 
     /// Waits until a request comes back with 200, which the backend gives only if token and partner
     /// code are on it, and nothing else in their places.
-    pub(super) fn check(&mut self, http2: bool) -> io::Result<()> {
+    pub(crate) fn check(&mut self, http2: bool) -> io::Result<()> {
         let addr = self.addr;
         if self.process.is_none() {
             return Ok(());
