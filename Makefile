@@ -3,7 +3,7 @@
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help run test simulate planted lint bench bench-load deps test-deps bench-deps
+.PHONY: help run test simulate planted fuzz lint bench bench-load deps test-deps bench-deps
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,21 @@ simulate: test-deps ## the refresher against SEEDS seeds of crashes, lost answer
 
 planted: test-deps ## whether the simulation finds the faults of tests/planted
 	tests/planted.sh
+
+# The stable compiler, told that what the fuzzer needs of it may be used. bearerd has no unsafe code,
+# so the time that the sanitizers take is better spent on more inputs; SANITIZER=address looks at
+# the libraries too. What is found to be of interest stays in the target directory.
+FUZZ ?= request
+SECONDS ?= 60
+SANITIZER ?= none
+FUZZ_DIR = tests/fuzz
+FUZZ_OUT = $(FUZZ_DIR)/target/corpus/$(FUZZ)
+fuzz: deps ## FUZZ=envelope|answer|config|path|request for SECONDS=60
+	@$(CARGO) fuzz --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-fuzz
+	@mkdir -p $(FUZZ_OUT)
+	RUSTC_BOOTSTRAP=1 $(CARGO) fuzz run --fuzz-dir $(FUZZ_DIR) --sanitizer $(SANITIZER) $(FUZZ) \
+		$(FUZZ_OUT) $(FUZZ_DIR)/corpus/$(FUZZ) -- $(if $(wildcard $(FUZZ_DIR)/$(FUZZ).dict),-dict=$(FUZZ_DIR)/$(FUZZ).dict) \
+		-max_total_time=$(SECONDS) -timeout=10 -rss_limit_mb=2048 -print_final_stats=1
 
 lint: deps ## formatting, clippy and rustdoc; every warning is an error
 	$(CARGO) fmt --check
