@@ -50,8 +50,14 @@ pub(super) fn admit<'a>(
 }
 
 fn target<'a>(parts: &'a Parts, found: &Found<'a>) -> Result<Target<'a>, Problem> {
-    if parts.uri.path() == "*" && parts.method != Method::OPTIONS {
+    let path = parts.uri.path();
+    if path == "*" && parts.method != Method::OPTIONS {
         return Err(Problem::BadRequest("The request target * is for OPTIONS only."));
+    }
+    // An authority alone, or HTTP/2 without :path, which would leave the request line without a
+    // target.
+    if path != "*" && !path.starts_with('/') {
+        return Err(Problem::BadRequest("The request target is not a path."));
     }
     if found.hosts {
         return Err(Problem::BadRequest("There is more than one Host field."));
@@ -79,7 +85,6 @@ fn target<'a>(parts: &'a Parts, found: &Found<'a>) -> Result<Target<'a>, Problem
         Some("http") => Some(80),
         Some("https") => Some(443),
         Some(_) => return Err(Problem::BadRequest("The request target's scheme is not http or https.")),
-        None if named.is_some() => return Err(Problem::BadRequest("The request target is not a path.")),
         None => None,
     };
     Ok(Target { host, port, absolute })

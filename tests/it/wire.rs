@@ -1,12 +1,44 @@
 //! What takes too long or too much room on the wire, and what has to wait there. What is wrong in
 //! form is in `cases`.
 
+use std::io::{Read as _, Write as _};
+
 use crate::support::client::Request;
 use crate::support::config::Config;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
 use crate::support::partner::Partner;
+
+#[test]
+fn a_request_without_a_path_in_http2_is_a_400() {
+    let field = |name: &str, value: &str| {
+        let length = |text: &str| u8::try_from(text.len()).unwrap();
+        [&[0, length(name)], name.as_bytes(), &[length(value)], value.as_bytes()].concat()
+    };
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u8::try_from(payload.len()).unwrap();
+        [&[0, 0, length, kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    let mut connection = gateway.connect();
+    let head = [field(":method", "GET"), field(":scheme", "http")].concat();
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    connection.io.write_all(&[preface, &*frame(4, 0, 0, &[]), &frame(1, 5, 1, &head)].concat()).unwrap();
+    let status = loop {
+        let mut head = [0; 9];
+        connection.io.read_exact(&mut head).unwrap();
+        let mut payload = vec![0; usize::from(head[1]) << 8 | usize::from(head[2])];
+        connection.io.read_exact(&mut payload).unwrap();
+        if head[3] == 1 {
+            break payload[0];
+        }
+    };
+    // RFC 7541 appendix A: the entry of the static table for `:status: 400`.
+    assert_eq!(status, 0x80 | 12);
+    assert_eq!(partner.seen().len(), 0, "{:?}", partner.seen());
+}
 
 #[test]
 fn s60_heads_beyond_the_bounds_are_refused() {
