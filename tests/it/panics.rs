@@ -92,8 +92,9 @@ impl InProcess {
         let shared = Shared::new(routes, Arc::new(Breakable(Arc::clone(&broken))), None);
         let sockets = Socket::bind_shared(&config.listener.listen, 1).unwrap();
         let ListenAddr::Tcp(address) = sockets[0].local_addr().unwrap() else { panic!("the tests use TCP") };
-        let still = config.proxy.request_timeout + config.proxy.idle_timeout;
-        let settings = listener::Settings { listener: config.listener.clone(), still };
+        let request = config.proxy.request_timeout;
+        let still = request + config.proxy.idle_timeout;
+        let settings = listener::Settings { listener: config.listener.clone(), request, still };
         let workers = Workers::start(settings, sockets, &shared, &metrics).unwrap();
         Self { address: Address::Tcp(address), broken, credential, workers, control, _dir: dir }
     }
