@@ -14,7 +14,7 @@ use super::machine::now;
 use super::wire::{self, Got, Message};
 
 /// How long answers that are still out at the end of a run are waited for.
-const GRACE: Duration = Duration::from_secs(2);
+const GRACE: Duration = Duration::from_secs(5);
 const TIMER: u64 = u64::MAX;
 
 /// When requests are sent.

@@ -15,6 +15,8 @@ use crate::workload::Workload;
 
 /// How long connections are used before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// What has failed so often is not tried again.
+const MAX_FAILURES: usize = 2;
 /// How many requests over HTTP/2 are sent before anything is counted.
 const WARM_UP_COUNT: u64 = 4_000;
 
@@ -26,7 +28,7 @@ pub(crate) struct Table<'a> {
     identity: &'a Identity,
     plain: Backend,
     tls: Backend,
-    /// What failed once is not tried again.
+    /// What has failed, as often as it has.
     failed: Vec<(Cell, Subject)>,
 }
 
@@ -87,7 +89,8 @@ impl<'a> Table<'a> {
     }
 
     fn run(&mut self, cell: Cell, subject: Subject, round: usize) -> Option<Sample> {
-        if self.failed.contains(&(cell, subject)) {
+        let failures = self.failed.iter().filter(|failed| **failed == (cell, subject)).count();
+        if failures >= MAX_FAILURES {
             return None;
         }
         match self.try_run(cell, subject, round) {
@@ -95,9 +98,7 @@ impl<'a> Table<'a> {
             Err(error) => {
                 let (subject_name, workload) = (subject.name(), cell.workload.name);
                 let connections = cell.connections;
-                eprintln!(
-                    "load: {subject_name} is left out of {workload}, {connections} connections: {error}"
-                );
+                eprintln!("load: {subject_name} failed in {workload}, {connections} connections: {error}");
                 self.failed.push((cell, subject));
                 None
             }
