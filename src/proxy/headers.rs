@@ -52,6 +52,8 @@ pub(super) struct Found<'a> {
     underscore: bool,
     /// Some name has an underscore.
     underscores: bool,
+    /// What `Connection` names.
+    named: Vec<HeaderName>,
 }
 
 impl<'a> Found<'a> {
@@ -59,7 +61,6 @@ impl<'a> Found<'a> {
     pub(super) fn in_header(headers: &'a HeaderMap, version: Version, our_via: &str) -> Self {
         let mut found = Self { fields: Vec::with_capacity(headers.len() + 8), ..Self::default() };
         let (mut upgrade, mut upgrades) = (None, false);
-        let mut named = Vec::new();
         for (name, value) in headers {
             match name.as_str() {
                 "host" => found.hosts |= found.host.replace(value).is_some(),
@@ -81,9 +82,7 @@ impl<'a> Found<'a> {
                     Rule::Connection => {
                         for option in tokens(value) {
                             upgrades |= option.eq_ignore_ascii_case("upgrade");
-                            if let Some(name) = another_field(option) {
-                                named.push(name);
-                            }
+                            found.named.extend(another_field(option));
                         }
                     }
                     Rule::Keep => {
@@ -92,11 +91,6 @@ impl<'a> Found<'a> {
                     }
                 },
             }
-        }
-        // What names a field of ours is harmless: ours are set after these are gone.
-        for name in named {
-            found.declares_trailers &= name != header::TRAILER;
-            found.fields.retain(|(kept, _)| **kept != name);
         }
         // RFC 9110 section 7.8: an Upgrade in HTTP/1.0 is to be ignored.
         if upgrades && version == Version::HTTP_11 {
@@ -124,8 +118,8 @@ impl<'a> Found<'a> {
         }
     }
 
-    /// Takes away the partner's own fields, `managed`, in lower case. An error if there is a field
-    /// that is not carried at all.
+    /// Takes away the partner's own fields, `managed`, in lower case, and those that are for this hop
+    /// because the client says so. An error if there is a field that is not carried at all.
     pub(super) fn without(&mut self, managed: &[HeaderName]) -> Result<(), Problem> {
         if self.forbidden {
             return Err(Problem::Rewrite);
@@ -138,6 +132,11 @@ impl<'a> Found<'a> {
             return Err(Problem::Underscore);
         }
         self.fields.retain(|(name, _)| !managed.contains(name));
+        // What names a field of ours is harmless: ours are set after these are gone.
+        for name in &self.named {
+            self.declares_trailers &= name != header::TRAILER;
+            self.fields.retain(|(kept, _)| *kept != name);
+        }
         Ok(())
     }
 

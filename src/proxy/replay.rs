@@ -61,7 +61,8 @@ impl Replay {
     /// Looks at `body` without taking anything of it. `length` is known if the framing told it, and
     /// the body has no trailers.
     pub(super) fn new(body: Incoming, length: Option<u64>, limits: impl FnOnce() -> Limits) -> Self {
-        if body.is_end_stream() || length == Some(0) {
+        // In HTTP/2 a length of zero may turn out to be none.
+        if body.is_end_stream() {
             return Self::Empty;
         }
         let limits = limits();

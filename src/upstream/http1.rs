@@ -16,7 +16,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf};
 use tokio::task::AbortHandle;
@@ -92,6 +92,8 @@ pub(super) struct Sending<B> {
     framing: Framing,
     /// Of a body whose length was told: how much of it is still to come, in bytes.
     left: u64,
+    /// The trailers that the head announces. No others go on (RFC 9110 section 6.5.1).
+    announced: Vec<HeaderName>,
     /// All of it is in the outbox.
     ended: bool,
     /// Some of it has left.
@@ -103,8 +105,9 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
         let mut outbox = Outbox::default();
         head::write(head, authorization, &mut outbox);
         let left = if let Framing::Length(length) = head.framing { length } else { 0 };
+        let announced = if head.framing == Framing::Chunked { head::announced(head) } else { Vec::new() };
         let ended = left == 0 && head.framing != Framing::Chunked;
-        Self { body, outbox, framing: head.framing, left, ended, begun: false }
+        Self { body, outbox, framing: head.framing, left, announced, ended, begun: false }
     }
 
     /// Sends until all of it has left.
@@ -158,7 +161,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
 
     fn end_chunks(&mut self, trailers: Option<&http::HeaderMap>) {
         self.outbox.put(b"0\r\n");
-        for (name, value) in trailers.into_iter().flatten() {
+        let trailers = trailers.into_iter().flatten();
+        for (name, value) in trailers.filter(|(name, _)| self.announced.contains(name)) {
             head::field(&mut self.outbox, name.as_str().as_bytes(), value.as_bytes());
         }
         self.outbox.put(b"\r\n");

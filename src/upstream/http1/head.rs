@@ -56,6 +56,13 @@ pub(super) fn field(to: &mut Outbox, name: &[u8], value: &[u8]) {
     to.put(b"\r\n");
 }
 
+/// The names in the `Trailer` fields of a request.
+pub(super) fn announced(head: &Outgoing<'_>) -> Vec<HeaderName> {
+    let fields = head.fields.iter().filter(|(name, _)| *name == header::TRAILER);
+    let names = fields.flat_map(|(_, value)| value.as_bytes().split(|&byte| byte == b','));
+    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+}
+
 /// The head of a final answer, or of a 101.
 #[derive(Debug)]
 pub(super) struct AnswerHead {
