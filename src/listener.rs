@@ -5,6 +5,7 @@
 //! system spreads connections over the sockets.
 
 mod activity;
+mod aside;
 mod connection;
 mod socket;
 mod workers;

@@ -19,10 +19,11 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
-use tokio::time::sleep_until;
+use tokio::time::{Instant, sleep_until};
 
 use super::Phase;
 use super::activity::{Activity, FAREWELL, LINGER, Limits, Look, UnderWay};
+use super::aside::Aside;
 use crate::proxy::{Proxy, ResponseBody};
 
 /// How large a header may be, and how much of a body is buffered, in bytes.
@@ -48,7 +49,7 @@ async fn serve_http(
     activity: Arc<Activity>,
     proxy: Proxy,
     limits: Limits,
-    mut phase: watch::Receiver<Phase>,
+    phase: watch::Receiver<Phase>,
 ) {
     let service = {
         let activity = Arc::clone(&activity);
@@ -57,50 +58,72 @@ async fn serve_http(
             let started = activity.instant();
             let deadline = started + proxy.request_timeout();
             let (proxy, mut exchange) = (proxy.clone(), activity.begin(!one_by_one, deadline));
-            async move {
+            // In a box, or every idle connection would keep room for an exchange.
+            Box::pin(async move {
                 let mut response = proxy.handle(request, started, deadline, &mut exchange).await;
                 let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
                 if one_by_one && !switches && exchange.is_last() {
                     response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
                 }
                 Ok::<_, std::convert::Infallible>(response.map(|body| Tracked { body, _exchange: exchange }))
-            }
+            })
         })
     };
     let builder = builder();
     let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
-    let mut timer = pin!(sleep_until(activity.next_look(&limits)));
+    let mut call = Aside::new(next_call(activity.next_look(&limits), phase));
     loop {
-        let parting = activity.is_parting();
-        tokio::select! {
+        let (called, phase) = tokio::select! {
             biased;
             // What went wrong on a client's connection is the client's affair.
             _ = activity.turn(connection.as_mut()) => return,
-            () = timer.as_mut() => match activity.look(&limits) {
+            called = &mut call => called,
+        };
+        let parting = activity.is_parting();
+        let look = match called {
+            Call::Ended => return,
+            Call::Look => match activity.look(&limits) {
                 Look::Close => return,
                 // Asked to end, and nothing is under way that would be cut off.
                 _ if parting && activity.is_idle_for(FAREWELL) => return,
-                Look::Again if !parting => timer.as_mut().reset(activity.next_look(&limits)),
+                Look::Again if !parting => activity.next_look(&limits),
                 Look::Again | Look::Farewell => {
                     activity.part();
                     if activity.is_idle_for(LINGER) {
                         connection.as_mut().graceful_shutdown();
                     }
-                    timer.as_mut().reset(activity.linger());
+                    activity.linger()
                 }
             },
-            changed = phase.changed(), if !parting => {
-                if changed.is_err() {
-                    return;
-                }
+            Call::Drain if parting => activity.linger(),
+            Call::Drain => {
                 activity.part();
                 if !activity.may_be_asked() {
                     connection.as_mut().graceful_shutdown();
                 }
-                timer.as_mut().reset(activity.linger());
+                activity.linger()
             }
-        }
+        };
+        call.set(next_call(look, phase));
     }
+}
+
+/// What calls a connection's attention away from the bytes on it.
+enum Call {
+    /// It is time to look at what has happened.
+    Look,
+    /// It is to end when it can.
+    Drain,
+    /// It is to end now.
+    Ended,
+}
+
+async fn next_call(look: Instant, mut phase: watch::Receiver<Phase>) -> (Call, watch::Receiver<Phase>) {
+    let call = tokio::select! {
+        () = sleep_until(look) => Call::Look,
+        changed = phase.changed() => changed.map_or(Call::Ended, |()| Call::Drain),
+    };
+    (call, phase)
 }
 
 fn builder() -> auto::Builder<Local> {

@@ -95,9 +95,10 @@ impl Authorizer {
         };
         exchange.resends += 1;
         // The deadline is looked at here as well: what passes it says nothing of the path.
+        // In a box of its own, because it is rare and would make every exchange's state larger.
         let deadline = exchange.deadline;
-        let send = self.send(request, newer.access.header(), &mut body, exchange);
-        let second = timeout_at(deadline, send).await.unwrap_or(Err(Problem::Deadline));
+        let second = Box::pin(self.send(request, newer.access.header(), &mut body, exchange));
+        let second = timeout_at(deadline, second).await.unwrap_or(Err(Problem::Deadline));
         exchange.bytes_in = body.taken();
         self.conclude(second, newer.generation, charge, path, exchange)
     }

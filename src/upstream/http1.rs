@@ -13,7 +13,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
@@ -42,13 +42,7 @@ impl Connection {
     /// Whether nothing has come since the last exchange: neither the end nor bytes that nobody
     /// asked for, which must not be taken for the next answer.
     pub(super) fn is_quiet(&mut self) -> bool {
-        let read = async {
-            let mut byte = [0];
-            self.io.read(&mut byte).await
-        };
-        // Without the task's budget, which if used up would make every connection look quiet.
-        let read = pin!(tokio::task::unconstrained(read));
-        read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+        self.io.is_quiet()
     }
 }
 

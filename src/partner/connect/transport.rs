@@ -2,10 +2,10 @@
 
 use std::fmt;
 use std::io::{self, IoSlice};
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -35,6 +35,22 @@ impl Transport {
         match &self.0 {
             Inner::Plain(tcp) => tcp,
             Inner::Tls(stream) => stream.get_ref().0,
+        }
+    }
+
+    /// Whether nothing has come that has not been read: neither its end nor bytes.
+    pub fn is_quiet(&mut self) -> bool {
+        let mut byte = [0];
+        match &mut self.0 {
+            Inner::Plain(tcp) => {
+                tcp.try_read(&mut byte).is_err_and(|e| e.kind() == io::ErrorKind::WouldBlock)
+            }
+            Inner::Tls(stream) => {
+                // Without the task's budget, which if used up would make every connection look
+                // quiet. What has come may also be a ticket to resume the session with.
+                let read = pin!(tokio::task::unconstrained(stream.read(&mut byte)));
+                read.poll(&mut Context::from_waker(Waker::noop())).is_pending()
+            }
         }
     }
 
