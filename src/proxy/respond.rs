@@ -51,6 +51,8 @@ pub(super) enum Problem {
     NoAnswer,
     /// The deadline passed while waiting for the partner.
     Deadline,
+    /// A defect of bearerd's; how far the request had come is not known.
+    Panicked,
 }
 
 impl Problem {
@@ -74,6 +76,7 @@ impl Problem {
             Self::Unreachable { .. } => "unreachable",
             Self::NoAnswer => "no_answer",
             Self::Deadline => "deadline",
+            Self::Panicked => "panicked",
         }
     }
 
@@ -220,6 +223,12 @@ impl Problem {
                 "Deadline passed",
                 "The partner did not answer in time. The request may have been processed; it was not sent again.",
                 "http_response_timeout",
+            ),
+            Self::Panicked => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "Internal error",
+                "A defect of bearerd's. The request may have been processed; it was not sent again.",
+                "proxy_internal_error",
             ),
         }
     }

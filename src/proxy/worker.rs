@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -25,6 +25,7 @@ use super::admit::{MaxForwards, admit, max_forwards};
 use super::authorize::Authorizer;
 use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, Record, ResponseBody};
 use super::headers::{Found, join_cookies};
+use super::panics::caught;
 use super::path::{canonical, is_auth_call};
 use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
@@ -142,10 +143,13 @@ impl Proxy {
         let (head, body) = request.into_parts();
         let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
         let mut exchange = Box::new(Exchange { head, record });
-        let result = tokio::select! {
-            biased;
-            result = self.0.carry(&local, &mut exchange, body, client) => result,
-            () = due => Err(Problem::Deadline),
+        let result = {
+            let carried = pin!(self.0.carry(&local, &mut exchange, body, client));
+            tokio::select! {
+                biased;
+                result = caught(carried) => result,
+                () = due => Err(Problem::Deadline),
+            }
         };
         match result {
             Ok(Carried::Answer(response)) => {

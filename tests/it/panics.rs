@@ -17,9 +17,12 @@ use tokio::runtime::Runtime;
 use tokio::sync::watch;
 
 use crate::support::DEADLINE;
-use crate::support::client::{Address, Request, connect};
+use crate::support::client::{Address, Connection, Request, connect};
 use crate::support::config::{Config as Builder, Dir};
 use crate::support::eventually;
+use crate::support::frames::*;
+use crate::support::gate::Gate;
+use crate::support::http::Answer;
 use crate::support::partner::Partner;
 
 /// The system's clock, but for the next time that it is asked once it has been broken.
@@ -99,17 +102,15 @@ impl InProcess {
         Self { address: Address::Tcp(address), broken, credential, workers, control, _dir: dir }
     }
 
-    /// Sends a request that meets a panic.
+    /// Sends a request that meets a panic, and is told so.
     #[track_caller]
-    fn panic(&self) {
+    fn panic_on(&self, client: &mut Connection) {
         self.broken.store(true, Ordering::SeqCst);
-        let mut client = connect(&self.address);
-        client.send(&Request::post("/panic", "abc").to_bytes()).unwrap();
-        // What it gets is a 500, or the end of its connection.
-        if let Ok(answer) = client.answer("POST") {
-            assert_eq!(answer.status, 500);
-        }
-        assert!(client.is_closed());
+        let answer = client.exchange(&Request::post("/panic", "abc"));
+        answer.assert_problem(500);
+        assert_eq!(answer.fields.get("proxy-status"), Some("bearerd; error=proxy_internal_error"));
+        assert_eq!(answer.fields.get("retry-after"), None, "trying again is not known to help");
+        assert!(!answer.text().contains("the test's doing"), "{}", answer.text());
         assert!(!self.broken.load(Ordering::SeqCst), "the panic was met");
     }
 
@@ -133,11 +134,48 @@ fn s62_a_panic_ends_the_request_that_met_it_and_nothing_else() {
     let mut kept = connect(&gateway.address);
     assert_eq!(kept.exchange(&Request::get("/kept")).status, 200);
     for _ in 0..20 {
-        gateway.panic();
+        gateway.panic_on(&mut kept);
         // Of its place among the exchanges there is but one, and it has been given back.
         gateway.serves("/after");
         assert_eq!(kept.exchange(&Request::get("/kept")).status, 200);
     }
+    assert_eq!((partner.seen_at("/panic").len(), partner.refreshes()), (0, 1));
+    gateway.end();
+}
+
+#[test]
+fn s62_a_panic_on_one_stream_of_http2_is_a_500_there_and_the_others_go_on() {
+    let partner = Partner::new();
+    let gateway = InProcess::before(&partner, |config| config);
+    gateway.serves("/before");
+    let gate = Gate::shut();
+    let held = gate.clone();
+    partner.on("/held", move |x| {
+        held.wait();
+        x.answer(&Answer::new(200, "late"))
+    });
+    let head = |stream, path| {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", path)];
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields))
+    };
+    let mut client = Frames::connect(gateway.address.tcp());
+    client.send(&head(1, "/held")).unwrap();
+    gate.await_arrivals(1);
+    let next = |client: &mut Frames, awaited: u32| loop {
+        match client.next().unwrap() {
+            Said::Status(stream, status) if stream == awaited => return status,
+            Said::Data(stream, _) if stream != 1 => {}
+            other => panic!("{other:?}"),
+        }
+    };
+    gateway.broken.store(true, Ordering::SeqCst);
+    client.send(&head(3, "/panic")).unwrap();
+    assert_eq!(next(&mut client, 3), 500);
+    client.send(&head(5, "/x")).unwrap();
+    assert_eq!(next(&mut client, 5), 200);
+    gate.open();
+    assert_eq!(next(&mut client, 1), 200);
+    drop(client);
     assert_eq!((partner.seen_at("/panic").len(), partner.refreshes()), (0, 1));
     gateway.end();
 }
@@ -158,7 +196,7 @@ fn s62_a_panic_of_one_does_not_keep_the_others_from_the_token_that_they_wait_for
     gate.await_arrivals(1);
     eventually("all have met the refusal", || partner.rejected() == 10);
     for _ in 0..5 {
-        gateway.panic();
+        gateway.panic_on(&mut connect(&gateway.address));
     }
     gate.open();
     for waiter in waiting {
