@@ -23,6 +23,7 @@ use self::signals::{Signal, Signals};
 use crate::admin::Admin;
 use crate::clock::SystemClock;
 use crate::config::{Config, Source};
+use crate::descriptors;
 use crate::listener::{ListenAddr, Settings, Socket, Workers};
 use crate::metrics::Metrics;
 use crate::proxy;
@@ -89,6 +90,7 @@ pub fn run(source: Source, config: Config) -> Result<(), RunError> {
         .enable_all()
         .build()
         .map_err(|error| RunError::System("start the control runtime", error))?;
+    share_descriptors(&config);
     let result = runtime.block_on(App::start_and_run(source, config, bound, store, &log));
     // A task that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -287,6 +289,19 @@ impl App {
         }
         info!("ended");
         if in_time { Ok(()) } else { Err(RunError::Drain) }
+    }
+}
+
+/// Says what the limit on descriptors makes of the configured number of connections.
+fn share_descriptors(config: &Config) {
+    descriptors::settle(config.listener.threads.get());
+    let (asked, most) = (config.listener.max_connections, descriptors::for_clients());
+    if asked > most {
+        let limit = descriptors::limit();
+        warn!(
+            "server.max_connections is {asked}, but the limit of {limit} descriptors leaves room for {most}; \
+             more wait to be accepted"
+        );
     }
 }
 

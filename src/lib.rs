@@ -70,7 +70,7 @@
 //! [`app`] composes the parts from a [`config::Config`]; [`cli`] is the command line. A module uses
 //! those below it in this list and never one above: `cli`, `app`, `config`, `admin`, `listener`,
 //! `proxy`, `upstream`, `sandbox`, `credential`, `partner`, `store`, `metrics`, `telemetry`,
-//! `token`, `clock`.
+//! `descriptors`, `token`, `clock`.
 //!
 //! # Embedding
 //!
@@ -84,6 +84,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod credential;
+pub mod descriptors;
 pub mod failures;
 pub mod listener;
 pub mod metrics;

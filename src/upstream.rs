@@ -27,7 +27,8 @@ use tokio::time::Instant;
 pub use self::answer::{Answer, Upgraded};
 use self::http1::{Connection, ReadRoom, Sending};
 pub use self::idle::{IdleLimited, StreamError};
-use crate::metrics::{Shard, Side};
+use crate::descriptors::{IdlePlace, Place};
+use crate::metrics::{ConnectionGuard, Shard, Side};
 use crate::partner::{ConnectError, Connector};
 
 /// How many idle connections are kept per partner and runtime.
@@ -81,6 +82,13 @@ pub struct Upstream {
 struct Idle {
     connection: Connection,
     since: Instant,
+    _place: IdlePlace,
+}
+
+/// What a connection has of what is counted, for as long as it is open.
+struct Counted {
+    _shown: ConnectionGuard,
+    _place: Place,
 }
 
 impl Upstream {
@@ -114,8 +122,10 @@ impl Upstream {
             }
         }
         // In a box of its own, because it is large and most requests need none.
+        let place = Place::take().ok_or(SendError::TooMany)?;
         let transport = Box::pin(self.connector.connect()).await?;
-        let connection = Connection::new(transport, self.shard.connected(Side::Upstream));
+        let counted = Counted { _shown: self.shard.connected(Side::Upstream), _place: place };
+        let connection = Connection::new(transport, counted);
         http1::exchange(self, connection, head, sending).await.map_err(|(error, unsent)| match unsent {
             Some(_) => SendError::Closed(error),
             None => SendError::Exchange(error),
@@ -143,8 +153,10 @@ impl Upstream {
     /// Both messages on `connection` have ended: another exchange may follow.
     fn give_back(&self, connection: Connection) {
         let mut pool = self.idle.borrow_mut();
-        if pool.len() < MAX_IDLE {
-            pool.push(Idle { connection, since: Instant::now() });
+        if pool.len() < MAX_IDLE
+            && let Some(place) = IdlePlace::take()
+        {
+            pool.push(Idle { connection, since: Instant::now(), _place: place });
         }
     }
 
@@ -162,6 +174,10 @@ impl std::fmt::Debug for Upstream {
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum SendError {
+    /// As many connections to partners are open as the limit on descriptors allows for: not a byte of
+    /// the request has left.
+    #[error("too many connections")]
+    TooMany,
     /// No connection could be had: not a byte of the request has left.
     #[error("cannot connect")]
     Connect(#[from] ConnectError),

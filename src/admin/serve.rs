@@ -17,6 +17,7 @@ use tokio::time::{sleep, timeout};
 use tracing::{debug, warn};
 
 use super::guard;
+use crate::descriptors;
 use crate::listener::Socket;
 
 /// Answers with `router` on `socket` until `shutdown` ends.
@@ -29,9 +30,10 @@ pub(super) async fn serve(
     let (stop, stopping) = watch::channel(());
     let mut connections = JoinSet::new();
     tokio::pin!(shutdown);
+    let most = || MAX_CONNECTIONS.min(descriptors::for_operators());
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < MAX_CONNECTIONS => match accepted {
+            accepted = listener.accept(), if connections.len() < most() => match accepted {
                 Ok(io) => drop(connections.spawn(connection(io, router.clone(), stopping.clone()))),
                 // The peer has gone already.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}

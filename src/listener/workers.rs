@@ -12,17 +12,20 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
 use super::activity::Limits;
 use super::connection;
 use super::{Config, Phase, Socket};
+use crate::descriptors;
 use crate::metrics::{Metrics, Shard, Side};
 use crate::proxy::{Proxy, Shared};
 
 /// How long a runtime waits before it accepts again when the system has no descriptor left.
 const EXHAUSTED: Duration = Duration::from_millis(100);
+/// How often a runtime that has no room for a client looks whether there may be more now.
+const LOOK: Duration = Duration::from_millis(500);
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(15);
 
@@ -153,7 +156,8 @@ impl Worker {
 
     async fn accept_all(&self, acceptor: &Acceptor, proxy: &Proxy, open: &Rc<Open>) {
         loop {
-            self.slots.room(|| self.settings.load().listener.max_connections).await;
+            let most = || self.settings.load().listener.max_connections.min(descriptors::for_clients());
+            self.slots.room(most).await;
             let stream = match acceptor.accept().await {
                 Ok(stream) => stream,
                 // The client has gone already; the next one may be there.
@@ -240,7 +244,8 @@ impl Slots {
             if self.taken.load(Ordering::Relaxed) < limit() {
                 return;
             }
-            freed.await;
+            // The limit may rise as well, of which nobody tells.
+            let _ = timeout(LOOK, freed).await;
         }
     }
 
@@ -301,6 +306,17 @@ mod tests {
         let all = async {
             tokio::join!(slots.room(|| 1), slots.room(|| 1), async { drop(taken) });
         };
-        tokio::time::timeout(Duration::from_secs(1), all).await.unwrap();
+        timeout(LOOK / 2, all).await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_limit_that_has_risen_is_seen_although_nobody_has_gone() {
+        let slots = Arc::new(Slots::default());
+        let _taken = Slots::take(&slots);
+        let limit = Cell::new(1);
+        let all = async {
+            tokio::join!(slots.room(|| limit.get()), async { limit.set(2) });
+        };
+        timeout(2 * LOOK, all).await.unwrap();
     }
 }

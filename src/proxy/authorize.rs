@@ -19,6 +19,7 @@ use super::replay::Replay;
 use super::respond::Problem;
 use crate::clock::Clock;
 use crate::credential::{Charge, NoToken, PassOn, RefreshHandle, Refusal, Token, TokenReader};
+use crate::descriptors;
 use crate::metrics::ReplayResult;
 use crate::partner::ConnectError;
 use crate::token::Generation;
@@ -172,6 +173,11 @@ impl Authorizer {
             );
             match error {
                 _ if body.is_broken() => Problem::BrokenBody,
+                SendError::TooMany => Problem::Overloaded,
+                // Not the partner's fault.
+                SendError::Connect(ConnectError::Tcp(error)) if descriptors::ran_out(&error) => {
+                    Problem::Overloaded
+                }
                 SendError::Connect(error) => Problem::Unreachable { error: proxy_status(&error) },
                 SendError::Closed(_) => Problem::Unreachable { error: "connection_terminated" },
                 SendError::Exchange(_) => Problem::NoAnswer,

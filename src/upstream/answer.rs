@@ -8,8 +8,7 @@ use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
 use super::http1::Incoming;
-use super::{IdleLimited, StreamError};
-use crate::metrics::ConnectionGuard;
+use super::{Counted, IdleLimited, StreamError};
 use crate::partner::Transport;
 
 /// The body of an answer. The connection goes back to its pool when this has been read to its end
@@ -34,7 +33,7 @@ pub struct Upgraded {
     pub io: Transport,
     /// What the partner has sent on it already.
     pub read: Bytes,
-    pub(super) _counted: ConnectionGuard,
+    pub(super) _counted: Counted,
 }
 
 impl Body for Answer {

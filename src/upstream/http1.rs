@@ -24,18 +24,17 @@ use tokio::task::AbortHandle;
 use self::decode::{Decoded, Decoder};
 use self::head::AnswerHead;
 use super::outbox::Outbox;
-use super::{Answer, BodyError, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
-use crate::metrics::ConnectionGuard;
+use super::{Answer, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
 use crate::partner::Transport;
 
 /// A connection that can carry one exchange at a time. Closed when dropped.
 pub(super) struct Connection {
     io: Transport,
-    counted: ConnectionGuard,
+    counted: Counted,
 }
 
 impl Connection {
-    pub(super) fn new(io: Transport, counted: ConnectionGuard) -> Self {
+    pub(super) fn new(io: Transport, counted: Counted) -> Self {
         Self { io, counted }
     }
 
@@ -244,7 +243,7 @@ enum Io {
     Early {
         read: ReadHalf<Transport>,
         _upload: Option<Upload>,
-        _counted: ConnectionGuard,
+        _counted: Counted,
     },
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::{http1, http2};
-use hyper::{Request, StatusCode, Version};
+use hyper::{HeaderMap, Request, StatusCode, Version};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpStream;
 use tokio::sync::Barrier;
@@ -15,6 +15,7 @@ use tokio::task::JoinSet;
 /// What came back for one request.
 pub(crate) struct Reply {
     pub(crate) status: StatusCode,
+    pub(crate) fields: HeaderMap,
     pub(crate) body: Bytes,
 }
 
@@ -97,6 +98,6 @@ async fn over_h2(
 }
 
 async fn reply(response: hyper::Response<hyper::body::Incoming>) -> Reply {
-    let status = response.status();
-    Reply { status, body: response.into_body().collect().await.unwrap().to_bytes() }
+    let (status, fields) = (response.status(), response.headers().clone());
+    Reply { status, fields, body: response.into_body().collect().await.unwrap().to_bytes() }
 }
