@@ -2,6 +2,10 @@
 
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::thread;
+
+use bytes::Bytes;
+use hyper::Version;
 
 use crate::support::client::Request;
 use crate::support::config::Config;
@@ -9,6 +13,7 @@ use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
+use crate::support::load;
 use crate::support::partner::Partner;
 use crate::support::vitals::{most_resident, resident};
 
@@ -54,6 +59,38 @@ fn s61_beyond_the_limit_everything_is_a_503_before_it_is_looked_at() {
         assert_eq!(answer.join().unwrap().text(), "late");
     }
     assert_eq!((gateway.get("/x").status, partner.refreshes()), (200, 1));
+}
+
+#[test]
+fn s61_streams_of_http2_beyond_the_limit_are_a_503_each_that_says_when_to_come_again() {
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let held = gate.clone();
+    partner.on_any("/load", move |x| {
+        x.body()?;
+        held.wait();
+        x.answer(&Answer::new(200, "late"))
+    });
+    let config = Config::to(&partner).set("log.level", "info").set("server.max_in_flight", 3);
+    let gateway = Gateway::start(&config);
+    let shed = || gateway.metric("bearerd_http_server_request_duration_seconds_count", &[("code", "5xx")]);
+    let (address, body) = (gateway.proxy_addr().tcp(), Bytes::from_static(b"abc"));
+    let replies = thread::scope(|scope| {
+        let all = scope.spawn(|| load::at_once(address, Version::HTTP_2, 2, 50, &body));
+        eventually("what is too much has been told", || shed() == Some(97.0));
+        for path in ["/livez", "/readyz", "/metrics", "/status"] {
+            assert_eq!(gateway.admin(&Request::get(path)).status, 200, "{path}");
+        }
+        gate.open();
+        all.join().unwrap()
+    });
+    let (served, refused): (Vec<_>, Vec<_>) = replies.iter().partition(|reply| reply.status == 200);
+    assert_eq!((served.len(), refused.len(), partner.seen_at("/load").len()), (3, 97, 3));
+    for reply in refused {
+        assert_eq!((reply.status.as_u16(), &reply.fields["retry-after"]), (503, &"1".parse().unwrap()));
+        assert_eq!(reply.fields["content-type"], "application/problem+json");
+        assert_eq!(reply.fields["proxy-status"], "bearerd; error=connection_limit_reached");
+    }
+    assert_eq!(load::at_once(address, Version::HTTP_2, 1, 1, &body)[0].status, 200);
 }
 
 #[test]
@@ -104,6 +141,20 @@ fn s61_connections_beyond_the_limit_wait_and_the_operator_is_still_answered() {
         assert_eq!(answer.join().unwrap().status, 200);
     }
     assert_eq!(partner.seen().len(), 30);
+}
+
+#[test]
+fn s61_connections_that_wait_are_accepted_when_a_reload_allows_more() {
+    let partner = Partner::new();
+    let config = Config::to(&partner).set("log.level", "info").set("server.threads", 1);
+    let gateway = Gateway::start(&config.clone().set("server.max_connections", 5));
+    let first: Vec<_> = (0..5).map(|_| gateway.connect()).collect();
+    let open = || gateway.metric("bearerd_connections", &[("side", "client")]);
+    eventually("all are accepted", || open() == Some(5.0));
+    let waiting = gateway.send_aside(Request::get("/waited"));
+    gateway.reload(&config.set("server.max_connections", 6));
+    assert_eq!(waiting.join().unwrap().status, 200);
+    drop(first);
 }
 
 #[test]
