@@ -202,7 +202,11 @@ where
     });
     let found = match read.await {
         Ok(found) => found,
-        Err(error) => return Err((error, (!sending.begun).then_some(sending))),
+        Err(error) => {
+            // A body that has broken off will do so on every connection.
+            let unsent = !sending.begun && !matches!(error, ExchangeError::Body(_));
+            return Err((error, unsent.then_some(sending)));
+        }
     };
     let AnswerHead { status, headers, reason, decoder, persistent } = found;
     let io = if sent {

@@ -54,6 +54,31 @@ fn a_long_upload_leaves_its_connection_for_the_next_request() {
 }
 
 #[test]
+fn a_body_that_is_broken_from_the_start_costs_no_connections() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&one_pool(&partner));
+    let gate = Gate::shut();
+    let shut = gate.clone();
+    partner.on("/held", move |x| {
+        shut.wait();
+        x.answer(&Answer::new(200, ""))
+    });
+    // Two connections that are idle at the same time.
+    let held = gateway.send_aside(Request::get("/held"));
+    eventually("the first is under way", || partner.seen_at("/held").len() == 1);
+    assert_eq!(gateway.get("/x").status, 200);
+    gate.open();
+    assert_eq!(held.join().unwrap().status, 200);
+    let idle = [connections(&partner, "/held"), connections(&partner, "/x")].concat();
+    let broken = "POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n";
+    gateway.raw(broken).assert_problem(400);
+    assert_eq!(gateway.get("/x").status, 200);
+    // The broken one may have taken one with it, and must not have tried them all.
+    let used = connections(&partner, "/x");
+    assert!(idle.len() == 2 && idle.contains(&used[1]), "{idle:?}, {used:?}");
+}
+
+#[test]
 fn a_replay_leaves_its_connection_for_the_next_request() {
     let partner = Partner::new();
     let gateway = Gateway::start(&one_pool(&partner));
