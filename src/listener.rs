@@ -8,6 +8,7 @@ mod activity;
 mod aside;
 mod connection;
 mod socket;
+mod version;
 mod workers;
 
 use std::fmt;

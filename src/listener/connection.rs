@@ -3,20 +3,20 @@
 //! The HTTP library has no timeout for a connection whose protocol is not known yet, none for a
 //! body and none for an idle connection: [`Activity`](super::activity) has.
 
+use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
 use http::header::{CONNECTION, HeaderValue};
+use http::{Request, Response, StatusCode, Version};
 use http_body::{Body, Frame, SizeHint};
-use hyper::rt::{Executor, Read, ReadBufCursor, Write};
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
+use hyper::body::Incoming;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::service::Service;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -24,10 +24,8 @@ use tokio::time::{Instant, sleep_until};
 use super::Phase;
 use super::activity::{Activity, FAREWELL, LINGER, Limits, Look, UnderWay};
 use super::aside::Aside;
+use super::version::Connection;
 use crate::proxy::{Proxy, ResponseBody};
-
-/// How large a header may be, and how much of a body is buffered, in bytes.
-const MAX_BUFFER: usize = 128 * 1024;
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
@@ -38,7 +36,7 @@ pub(super) async fn serve(
 ) {
     let (open, closed) = oneshot::channel();
     let activity = Arc::new(Activity::new());
-    let io = Watched { io: TokioIo::new(stream), activity: Arc::clone(&activity), _open: open };
+    let io = Watched { stream, first: Bytes::new(), activity: Arc::clone(&activity), _open: open };
     serve_http(io, activity, proxy, limits, phase).await;
     // After an upgrade a tunnel has the connection: it counts, and is waited for, as before.
     let _ = closed.await;
@@ -51,32 +49,13 @@ async fn serve_http(
     limits: Limits,
     phase: watch::Receiver<Phase>,
 ) {
-    let service = {
-        let activity = Arc::clone(&activity);
-        service_fn(move |request: http::Request<hyper::body::Incoming>| {
-            let one_by_one = request.version() != http::Version::HTTP_2;
-            let started = activity.instant();
-            let deadline = started + proxy.request_timeout();
-            let (proxy, mut exchange) = (proxy.clone(), activity.begin(!one_by_one, deadline));
-            // In a box, or every idle connection would keep room for an exchange.
-            Box::pin(async move {
-                let mut response = proxy.handle(request, started, deadline, &mut exchange).await;
-                let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-                if one_by_one && !switches && exchange.is_last() {
-                    response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-                }
-                Ok::<_, std::convert::Infallible>(response.map(|body| Tracked { body, _exchange: exchange }))
-            })
-        })
-    };
-    let builder = builder();
-    let mut connection = pin!(builder.serve_connection_with_upgrades(io, service));
+    let exchanges = Exchanges { proxy, activity: Arc::clone(&activity) };
+    let mut connection = pin!(Connection::new(io, exchanges));
     let mut call = Aside::new(next_call(activity.next_look(&limits), phase));
     loop {
         let (called, phase) = tokio::select! {
             biased;
-            // What went wrong on a client's connection is the client's affair.
-            _ = activity.turn(connection.as_mut()) => return,
+            () = activity.turn(connection.as_mut()) => return,
             called = &mut call => called,
         };
         let parting = activity.is_parting();
@@ -90,7 +69,7 @@ async fn serve_http(
                 Look::Again | Look::Farewell => {
                     activity.part();
                     if activity.is_idle_for(LINGER) {
-                        connection.as_mut().graceful_shutdown();
+                        connection.graceful_shutdown();
                     }
                     activity.linger()
                 }
@@ -99,7 +78,7 @@ async fn serve_http(
             Call::Drain => {
                 activity.part();
                 if !activity.may_be_asked() {
-                    connection.as_mut().graceful_shutdown();
+                    connection.graceful_shutdown();
                 }
                 activity.linger()
             }
@@ -126,40 +105,36 @@ async fn next_call(look: Instant, mut phase: watch::Receiver<Phase>) -> (Call, w
     (call, phase)
 }
 
-fn builder() -> auto::Builder<Local> {
-    let mut builder = auto::Builder::new(Local);
-    builder
-        .http1()
-        // One flat buffer a message costs less than a vectored write.
-        .writev(false)
-        .max_buf_size(MAX_BUFFER)
-        // See the module's documentation.
-        .header_read_timeout(None);
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        // What a connection may make bearerd hold: for each stream, and in all.
-        .max_concurrent_streams(100)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(64 * 1024)
-        .keep_alive_interval(Some(Duration::from_secs(30)))
-        .keep_alive_timeout(Duration::from_secs(20));
-    builder
+/// What serves the exchanges of one connection.
+pub(super) struct Exchanges {
+    proxy: Proxy,
+    activity: Arc<Activity>,
 }
 
-/// Runs the tasks of a connection on this thread.
-#[derive(Debug, Clone, Copy)]
-struct Local;
+impl Service<Request<Incoming>> for Exchanges {
+    type Response = Response<Tracked>;
+    type Error = Infallible;
+    /// In a box, or every idle connection would keep room for an exchange.
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
-impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
+    fn call(&self, request: Request<Incoming>) -> Self::Future {
+        let one_by_one = request.version() != Version::HTTP_2;
+        let started = self.activity.instant();
+        let deadline = started + self.proxy.request_timeout();
+        let (proxy, mut exchange) = (self.proxy.clone(), self.activity.begin(!one_by_one, deadline));
+        Box::pin(async move {
+            let mut response = proxy.handle(request, started, deadline, &mut exchange).await;
+            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+            if one_by_one && !switches && exchange.is_last() {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
+            Ok(response.map(|body| Tracked { body, _exchange: exchange }))
+        })
     }
 }
 
 /// The body of an answer, which knows when the exchange is over.
-struct Tracked {
+pub(super) struct Tracked {
     body: ResponseBody,
     _exchange: UnderWay,
 }
@@ -185,20 +160,34 @@ impl Body for Tracked {
 }
 
 /// A connection that reports what moves on it.
-struct Watched<T> {
-    io: TokioIo<T>,
+pub(super) struct Watched<T> {
+    pub(super) stream: T,
+    /// Has been read, and is to be read again.
+    first: Bytes,
     activity: Arc<Activity>,
     /// Tells when this is dropped, which after an upgrade is the tunnel's affair.
     _open: oneshot::Sender<()>,
+}
+
+impl<T> Watched<T> {
+    /// The same connection, on which `first` is read before anything else.
+    pub(super) fn beginning_with(self, first: Bytes) -> Self {
+        Self { first, ..self }
+    }
 }
 
 impl<T: AsyncRead + Unpin> Read for Watched<T> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        buf: ReadBufCursor<'_>,
+        mut buf: ReadBufCursor<'_>,
     ) -> Poll<io::Result<()>> {
-        let result = ready!(Pin::new(&mut self.io).poll_read(cx, buf));
+        if !self.first.is_empty() {
+            let part = self.first.len().min(buf.remaining());
+            buf.put_slice(&self.first.split_to(part));
+            return Poll::Ready(Ok(()));
+        }
+        let result = ready!(Pin::new(&mut TokioIo::new(&mut self.stream)).poll_read(cx, buf));
         self.activity.moved(true);
         Poll::Ready(result)
     }
@@ -206,16 +195,16 @@ impl<T: AsyncRead + Unpin> Read for Watched<T> {
 
 impl<T: AsyncWrite + Unpin> Write for Watched<T> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let result = ready!(Pin::new(&mut self.io).poll_write(cx, buf));
+        let result = ready!(Pin::new(&mut self.stream).poll_write(cx, buf));
         self.activity.moved(false);
         Poll::Ready(result)
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(&mut self.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -26,8 +26,9 @@ use crate::proxy::{Proxy, Shared};
 const EXHAUSTED: Duration = Duration::from_millis(100);
 /// How often a runtime that has no room for a client looks whether there may be more now.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often idle upstream connections are looked through.
-const SWEEP: Duration = Duration::from_secs(15);
+/// How often idle upstream connections are looked through, which is when it is seen that a partner
+/// has closed one.
+const SWEEP: Duration = Duration::from_secs(1);
 
 /// What connections are held to; a reload may replace it.
 #[derive(Debug, Clone)]

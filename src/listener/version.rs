@@ -1,0 +1,174 @@
+//! Which version of HTTP a client speaks: told by its first bytes, as RFC 9113 section 3.4 has it.
+//!
+//! What has been read to see it is handed on whole. The HTTP library's own detection hands on the
+//! few bytes that it needs, after which the first header no longer fits the room made for it, and
+//! every connection keeps twice that room for good.
+
+use std::future::Future;
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use hyper::rt::Executor;
+use hyper::server::conn::{http1, http2};
+use hyper_util::rt::TokioTimer;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+
+use super::connection::{Exchanges, Watched};
+
+/// How large a header may be, and how much of a body is buffered, in bytes.
+const MAX_BUFFER: usize = 128 * 1024;
+
+/// What a client of HTTP/2 begins with.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// How much is read to see what it is, in bytes.
+const FIRST: usize = 2048;
+
+/// A client's connection, as a future that is ready when it has ended.
+#[expect(clippy::large_enum_variant, reason = "the large one is what nearly every connection becomes")]
+pub(super) enum Connection<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+    /// Too little has come.
+    Unknown { start: Option<(Watched<T>, Exchanges)>, first: BytesMut },
+    /// HTTP/1.1, or what claims to be.
+    Http1(http1::UpgradeableConnection<Watched<T>, Exchanges>),
+    /// HTTP/2. In a box, because it is large and seldom.
+    Http2(Pin<Box<http2::Connection<Watched<T>, Exchanges, Local>>>),
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<T> {
+    pub(super) fn new(io: Watched<T>, exchanges: Exchanges) -> Self {
+        Self::Unknown { start: Some((io, exchanges)), first: BytesMut::new() }
+    }
+
+    /// Takes no more exchanges, and ends with the last one.
+    pub(super) fn graceful_shutdown(&mut self) {
+        match self {
+            Self::Unknown { start, .. } => *start = None,
+            Self::Http1(connection) => Pin::new(connection).graceful_shutdown(),
+            Self::Http2(connection) => connection.as_mut().graceful_shutdown(),
+        }
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Future for Connection<T> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            match &mut *self {
+                Self::Unknown { start, first } => {
+                    let Some((io, _)) = start else { return Poll::Ready(()) };
+                    let Ok(is_http2) = ready!(poll_is_http2(&mut io.stream, first, cx)) else {
+                        return Poll::Ready(());
+                    };
+                    let (first, start) = (first.split().freeze(), start.take());
+                    let Some((io, exchanges)) = start else { return Poll::Ready(()) };
+                    *self = begin(io.beginning_with(first), exchanges, is_http2);
+                }
+                // What went wrong on a client's connection is the client's affair.
+                Self::Http1(connection) => return Pin::new(connection).poll(cx).map(drop),
+                Self::Http2(connection) => return connection.as_mut().poll(cx).map(drop),
+            }
+        }
+    }
+}
+
+/// Reads into `first` until it is clear what it is the beginning of.
+fn poll_is_http2(
+    stream: &mut (impl AsyncRead + Unpin),
+    first: &mut BytesMut,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<bool>> {
+    loop {
+        let mut room = [0; FIRST];
+        let read = ready!(pin!(stream.read(&mut room)).poll(cx))?;
+        first.extend_from_slice(&room[..read]);
+        if first.starts_with(PREFACE) {
+            return Poll::Ready(Ok(true));
+        }
+        // At the end of what comes it is for the library to say what is wrong with it.
+        if read == 0 || !PREFACE.starts_with(first) {
+            return Poll::Ready(Ok(false));
+        }
+    }
+}
+
+fn begin<T>(io: Watched<T>, exchanges: Exchanges, is_http2: bool) -> Connection<T>
+where
+    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    if !is_http2 {
+        let mut builder = http1::Builder::new();
+        // One flat buffer a message costs less than a vectored write.
+        builder.writev(false).max_buf_size(MAX_BUFFER);
+        // The connection's own timer does it.
+        builder.header_read_timeout(None);
+        return Connection::Http1(builder.serve_connection(io, exchanges).with_upgrades());
+    }
+    let mut builder = http2::Builder::new(Local);
+    builder
+        .timer(TokioTimer::new())
+        // What a connection may make bearerd hold: for each stream, and in all.
+        .max_concurrent_streams(100)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(64 * 1024)
+        .keep_alive_interval(Some(Duration::from_secs(30)))
+        .keep_alive_timeout(Duration::from_secs(20));
+    Connection::Http2(Box::pin(builder.serve_connection(io, exchanges)))
+}
+
+/// Runs the tasks of a connection on this thread.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Local;
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
+    fn execute(&self, task: F) {
+        tokio::task::spawn_local(task);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_first_bytes_tell_and_none_of_them_is_lost() {
+        for (sent, http2) in [
+            (&b"GET / HTTP/1.1\r\n"[..], false),
+            (b"P", false),
+            (b"POST / HTTP/1.1\r\n", false),
+            (b"PRI * HTTP/2.0\r\n\r\nSN", false),
+            (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04", true),
+            (b"\r\n", false),
+            (b"", false),
+        ] {
+            for step in [1, sent.len().max(1)] {
+                let (mut near, mut far) = tokio::io::duplex(1);
+                let send = async {
+                    for part in sent.chunks(step) {
+                        far.write_all(part).await.unwrap();
+                    }
+                    drop(far);
+                };
+                let mut first = BytesMut::new();
+                let read = async {
+                    let found = poll_fn(|cx| poll_is_http2(&mut near, &mut first, cx)).await.unwrap();
+                    let mut rest = Vec::new();
+                    near.read_to_end(&mut rest).await.unwrap();
+                    (found, rest)
+                };
+                let (_, (found, rest)) = tokio::join!(send, read);
+                assert_eq!(found, http2, "{sent:?}");
+                assert_eq!([&first[..], &rest].concat(), sent);
+            }
+        }
+    }
+}
