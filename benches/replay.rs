@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use bearerd::clock::SystemClock;
 use bearerd::credential::RefreshHandle;
 use bearerd::metrics::Metrics;
-use bearerd::partner::{BaseUrl, Connector};
+use bearerd::partner::{BaseUrl, Connector, Versions};
 use bearerd::proxy::{self, Partner, Proxy, RouteConfig, Routes, Shared};
 use criterion::{Criterion, criterion_group, criterion_main};
 use http::HeaderValue;
@@ -123,7 +123,7 @@ impl Client {
 fn routes(base_url: &str, credential: &Arc<RefreshHandle>) -> Routes {
     let base_url = BaseUrl::parse(base_url).unwrap();
     let time = Duration::from_secs(60);
-    let connector = Arc::new(Connector::new(&base_url, time, None).unwrap());
+    let connector = Arc::new(Connector::new(&base_url, time, None, Versions::Http1).unwrap());
     let partner = Partner {
         name: "bench".to_owned(),
         base_url,

@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use self::context::{Context, Env};
 pub use self::errors::Errors;
 use self::section::Section;
+use crate::partner::Versions;
 use crate::token::RefreshToken;
 use crate::{admin, credential, listener, partner as endpoint, proxy, sandbox, store, telemetry};
 
@@ -110,6 +111,8 @@ pub struct PartnerConfig {
     pub policy: credential::Policy,
     /// Which requests are for it, and how they are carried.
     pub route: proxy::RouteConfig,
+    /// Which versions of HTTP its requests go out in. Token calls are HTTP/1.1, whatever this says.
+    pub versions: Versions,
     /// Whether `base_url` is the sandbox's. If `sandbox.listen` has port 0, so has `base_url`, and
     /// whoever binds the sandbox must put the real port in.
     pub uses_sandbox: bool,

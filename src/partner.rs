@@ -16,7 +16,9 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-pub use self::connect::{ConnectError, Connector, ConnectorError, Phase, TlsFailure, Transport};
+pub use self::connect::{
+    ConnectError, Connected, Connector, ConnectorError, Phase, TlsFailure, Transport, Versions,
+};
 pub use self::endpoint::HttpEndpoint;
 pub use self::origin::{BaseUrl, BaseUrlError, Scheme};
 use crate::store::BoxFuture;

@@ -60,8 +60,12 @@ impl Partners {
         partner: &PartnerConfig,
     ) -> Result<(Settings, Connector), crate::partner::ConnectorError> {
         let endpoint = &partner.endpoint;
-        let connector =
-            Connector::new(&endpoint.base_url, endpoint.connect_timeout, endpoint.ca_file.as_deref())?;
+        let connector = Connector::new(
+            &endpoint.base_url,
+            endpoint.connect_timeout,
+            endpoint.ca_file.as_deref(),
+            partner.versions,
+        )?;
         let settings = Settings {
             login: endpoint.login.as_ref().map(|login| login.digest(&endpoint.key)),
             seed: partner.seed.clone(),

@@ -15,7 +15,7 @@ use super::sections::{DAY, MS, SECOND, below};
 use super::value::{kind, path_quoted, quoted};
 use super::{PartnerConfig, address};
 use crate::listener::{self, ListenAddr};
-use crate::partner::{self, BaseUrl, Scheme};
+use crate::partner::{self, BaseUrl, Scheme, Versions};
 use crate::proxy;
 use crate::{admin, credential, sandbox};
 
@@ -88,6 +88,7 @@ fn read(
     let (policy, repeat_on_5xx) = policy(&mut refresh);
     let connect_timeout = connect_timeout(&mut s, policy.timeout, around.proxy.request_timeout);
     let ca_file = ca_file(&mut s, base_url.as_ref());
+    let versions = versions(&mut s, base_url.as_ref(), uses_sandbox);
     let (mut replay, _) = s.section("replay");
     let route = route(&mut s, &mut replay, around.proxy.replay_memory, earlier);
     let headers = headers(&mut s);
@@ -118,7 +119,7 @@ fn read(
         repeat_on_5xx,
         ca_file,
     };
-    Some(PartnerConfig { name: name?, seed, endpoint, policy, route, uses_sandbox })
+    Some(PartnerConfig { name: name?, seed, endpoint, policy, route, versions, uses_sandbox })
 }
 
 fn name(s: &mut Section<'_, '_>, names: &mut Vec<String>) -> Option<String> {
@@ -222,6 +223,22 @@ fn connect_timeout(s: &mut Section<'_, '_>, refresh: Duration, request: Duration
         }
     }
     timeout
+}
+
+/// `http2`: without it the partner chooses, where there is a way to choose.
+fn versions(s: &mut Section<'_, '_>, url: Option<&BaseUrl>, sandbox: bool) -> Versions {
+    let given = s.flag_if_given("http2");
+    if sandbox && given == Some(true) {
+        s.wrong("http2", "false, because the sandbox speaks HTTP/1.1", true);
+    }
+    let in_clear = url.is_some_and(|url| url.scheme() == Scheme::Http);
+    let (versions, shown) = match given {
+        Some(true) => (Versions::Http2, "true"),
+        None if !in_clear => (Versions::Either, "as the partner chooses"),
+        _ => (Versions::Http1, "false"),
+    };
+    s.row("http2", shown);
+    versions
 }
 
 fn ca_file(s: &mut Section<'_, '_>, url: Option<&BaseUrl>) -> Option<PathBuf> {

@@ -170,16 +170,18 @@ impl<'c, 'i> Section<'c, 'i> {
 
     /// `true` or `false`.
     pub(super) fn flag(&mut self, key: &str, default: bool) -> bool {
-        let value = match self.take(key) {
-            Some(DeValue::Boolean(value)) => value,
-            Some(other) => {
-                self.wrong(key, "true or false", value::shown(&other));
-                default
-            }
-            None => default,
-        };
+        let value = self.flag_if_given(key).unwrap_or(default);
         self.row(key, value);
         value
+    }
+
+    /// `true` or `false`, or nothing. Not listed.
+    pub(super) fn flag_if_given(&mut self, key: &str) -> Option<bool> {
+        match self.take(key)? {
+            DeValue::Boolean(value) => return Some(value),
+            other => self.wrong(key, "true or false", value::shown(&other)),
+        }
+        None
     }
 
     /// An integer within `range`.

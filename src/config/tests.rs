@@ -64,6 +64,25 @@ fn chmod(path: &Path, mode: u32) {
 }
 
 #[test]
+fn what_is_spoken_is_shown_as_it_comes_to() {
+    let in_clear = PARTNER.replace("https://api.acme.example", "http://127.0.0.1:1");
+    for (text, line, versions, shown) in [
+        (PARTNER, "", Versions::Either, "as the partner chooses"),
+        (PARTNER, "http2 = true", Versions::Http2, "true"),
+        (PARTNER, "http2 = false", Versions::Http1, "false"),
+        (&in_clear, "", Versions::Http1, "false"),
+        (&in_clear, "http2 = true", Versions::Http2, "true"),
+        (&in_clear, "http2 = false", Versions::Http1, "false"),
+    ] {
+        let config = good(&format!("{text}{line}\n"));
+        assert_eq!(config.partners[0].versions, versions, "{line}");
+        let listing = config.show();
+        let row = listing.lines().find(|row| row.trim_start().starts_with("http2 ")).unwrap();
+        assert!(row.ends_with(&format!("  {shown}")), "{row}");
+    }
+}
+
+#[test]
 fn defaults_are_those_of_the_manual() {
     let config = good(PARTNER);
     assert_eq!(config.listener.listen, ListenAddr::Tcp(([127, 0, 0, 1], 8080).into()));
@@ -95,6 +114,7 @@ fn defaults_are_those_of_the_manual() {
     assert_eq!(partner.endpoint.partner_code, "ACME");
     assert_eq!(partner.endpoint.iv, Iv::Prefix);
     assert_eq!(partner.endpoint.connect_timeout, Duration::from_secs(5));
+    assert_eq!(partner.versions, Versions::Either);
     assert_eq!(partner.endpoint.timeout, Duration::from_secs(10));
     assert!(partner.endpoint.repeat_on_5xx && partner.endpoint.headers.is_empty());
     assert!(partner.endpoint.ca_file.is_none() && partner.endpoint.login.is_none());
@@ -155,6 +175,7 @@ auth_calls = "deny"
 headers = {{ X-Service-Code = "one two" }}
 ca_file = "ca.pem"
 connect_timeout = "1s"
+http2 = true
 allow_plaintext = true
 [partner.login]
 username = "user"
@@ -194,6 +215,7 @@ limit = "0"
     assert_eq!(login.client_secret.expose_secret(), "secret");
     let hosts: Vec<String> = partner.route.hosts.iter().map(HostPattern::to_string).collect();
     assert_eq!(hosts, ["api.example.com", "[2001:db8::1]:80", "api_2:8080"]);
+    assert_eq!(partner.versions, Versions::Http2);
     assert_eq!(partner.route.path_prefix, "/a/b");
     assert_eq!(partner.route.replay_limit, 0);
     let files: Vec<_> = ["token", "ca.pem", "password"].map(|name| dir.path().join(name)).into();

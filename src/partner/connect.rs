@@ -23,13 +23,47 @@ pub use self::error::{ConnectError, ConnectorError, Phase, TlsFailure};
 pub use self::transport::Transport;
 use crate::partner::{BaseUrl, Scheme};
 
+/// The name of HTTP/2 in a handshake.
+const HTTP2: &[u8] = b"h2";
+
+/// Which versions of HTTP a partner is spoken to in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Versions {
+    /// HTTP/1.1 and no other.
+    Http1,
+    /// HTTP/2 and no other; in clear without asking first (RFC 9113 section 3.3).
+    Http2,
+    /// What the partner chooses (ALPN, RFC 7301). In clear there is nothing to choose by, so it is
+    /// HTTP/1.1.
+    Either,
+}
+
 /// Connects to one partner. A clone is cheap and shares what is trusted and the TLS sessions.
 #[derive(Clone)]
 pub struct Connector {
     host: Arc<str>,
     port: u16,
-    tls: Option<(TlsConnector, ServerName<'static>)>,
+    tls: Option<Tls>,
+    versions: Versions,
     timeout: Duration,
+}
+
+/// How TLS is begun. Both offer the sessions of the one cache for resumption: a protocol is agreed
+/// on anew in every handshake, whatever was spoken in the session before (RFC 7301 section 3.1).
+#[derive(Clone)]
+struct Tls {
+    name: ServerName<'static>,
+    offering_versions: TlsConnector,
+    offering_http1: TlsConnector,
+}
+
+/// A new connection, by what is to be spoken on it.
+#[derive(Debug)]
+pub enum Connected {
+    /// HTTP/1.1.
+    Http1(Transport),
+    /// HTTP/2, of which nothing has been sent yet.
+    Http2(Transport),
 }
 
 impl Connector {
@@ -46,6 +80,7 @@ impl Connector {
         base_url: &BaseUrl,
         timeout: Duration,
         ca_file: Option<&Path>,
+        versions: Versions,
     ) -> Result<Self, ConnectorError> {
         let tls = match base_url.scheme() {
             Scheme::Http => None,
@@ -56,10 +91,25 @@ impl Connector {
                     Some(path) => trust::only(path)?,
                     None => trust::system()?,
                 };
-                Some((TlsConnector::from(config), name))
+                let offering_versions = TlsConnector::from(trust::offering(&config, versions));
+                Some(Tls { name, offering_versions, offering_http1: TlsConnector::from(config) })
             }
         };
-        Ok(Self { host: base_url.host().into(), port: base_url.port(), tls, timeout })
+        let versions = match versions {
+            Versions::Either if tls.is_none() => Versions::Http1,
+            versions => versions,
+        };
+        Ok(Self { host: base_url.host().into(), port: base_url.port(), tls, versions, timeout })
+    }
+
+    /// Which versions of HTTP come into question.
+    pub fn versions(&self) -> Versions {
+        self.versions
+    }
+
+    /// Whether connections are over TLS.
+    pub fn is_tls(&self) -> bool {
+        self.tls.is_some()
     }
 
     /// A new connection. The name is resolved every time, so that a partner may move.
@@ -69,8 +119,42 @@ impl Connector {
     ///
     /// # Errors
     ///
-    /// The partner cannot be reached, or cannot show that it is the partner, within the time limit.
-    pub async fn connect(&self) -> Result<Transport, ConnectError> {
+    /// The partner cannot be reached, or cannot show that it is the partner, or does not speak what
+    /// it must, within the time limit.
+    pub async fn connect(&self) -> Result<Connected, ConnectError> {
+        let transport = self.open(|tls| &tls.offering_versions).await?;
+        match self.versions {
+            Versions::Http1 => Ok(Connected::Http1(transport)),
+            _ if transport.chose_http2() => Ok(Connected::Http2(transport)),
+            Versions::Either => Ok(Connected::Http1(transport)),
+            Versions::Http2 if transport.is_tls() => Err(ConnectError::NoHttp2),
+            Versions::Http2 => Ok(Connected::Http2(transport)),
+        }
+    }
+
+    /// A new connection for HTTP/1.1, whatever else comes into question.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Self::connect`].
+    pub async fn connect_http1(&self) -> Result<Transport, ConnectError> {
+        self.open(|tls| &tls.offering_http1).await
+    }
+
+    /// Waits for `begun`, a part of connecting that is not this one's, as long as for connecting.
+    ///
+    /// # Errors
+    ///
+    /// Those of `begun`, or its time was over.
+    pub async fn in_time<T>(
+        &self,
+        begun: impl Future<Output = Result<T, ConnectError>>,
+    ) -> Result<T, ConnectError> {
+        let begun = tokio::time::timeout(self.timeout, begun).await;
+        begun.unwrap_or(Err(ConnectError::Timeout(Phase::Http2)))
+    }
+
+    async fn open(&self, offering: fn(&Tls) -> &TlsConnector) -> Result<Transport, ConnectError> {
         let deadline = Instant::now() + self.timeout;
         let addresses: Vec<SocketAddr> = timeout_at(deadline, lookup_host((&*self.host, self.port)))
             .await
@@ -80,10 +164,10 @@ impl Connector {
         let tcp = connect_to_one_of(&addresses, deadline).await?;
         // Requests are written whole; waiting for more would only delay them.
         tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
-        let Some((tls, name)) = &self.tls else {
+        let Some(tls) = &self.tls else {
             return Ok(Transport::plain(tcp));
         };
-        let stream = timeout_at(deadline, tls.connect(name.clone(), tcp))
+        let stream = timeout_at(deadline, offering(tls).connect(tls.name.clone(), tcp))
             .await
             .map_err(|_| ConnectError::Timeout(Phase::Tls))?
             .map_err(ConnectError::tls)?;
@@ -97,6 +181,7 @@ impl fmt::Debug for Connector {
             .field("host", &self.host)
             .field("port", &self.port)
             .field("tls", &self.tls.is_some())
+            .field("versions", &self.versions)
             .field("timeout", &self.timeout)
             .finish()
     }

@@ -30,7 +30,7 @@ use super::answer::{Reader, cause};
 use super::envelope::{SealError, seal};
 use super::{
     Cause, Config, Connector, ConnectorError, LOGIN_PATH, MAX_ANSWER, Outcome, REFRESH_PATH, TokenEndpoint,
-    reason,
+    Versions, reason,
 };
 use crate::clock::{Clock, Moment};
 use crate::store::BoxFuture;
@@ -57,7 +57,12 @@ impl HttpEndpoint {
     ///
     /// What is to be trusted cannot be read, or is nothing.
     pub fn new(config: Config, clock: Arc<dyn Clock>) -> Result<Self, ConnectorError> {
-        let connector = Connector::new(&config.base_url, config.connect_timeout, config.ca_file.as_deref())?;
+        let connector = Connector::new(
+            &config.base_url,
+            config.connect_timeout,
+            config.ca_file.as_deref(),
+            Versions::Http1,
+        )?;
         let headers = headers(&config);
         Ok(Self { config, connector, headers, clock })
     }
@@ -85,7 +90,7 @@ impl HttpEndpoint {
         sent: &Sent,
         deadline: Moment,
     ) -> Result<Outcome, Cause> {
-        let transport = self.connector.connect().await.map_err(|error| {
+        let transport = self.connector.connect_http1().await.map_err(|error| {
             let chain: &(dyn std::error::Error + 'static) = &error;
             tracing::debug!(partner = self.config.name, error = chain, "no connection for a token call");
             bare(error.reason())

@@ -28,6 +28,10 @@ use crate::upstream::{Answer, Outgoing, SendError, Upstream};
 /// How much of a 401 that nobody will see is read, so that its connection can be used again.
 const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(5));
 
+/// How often a request is sent again that the partner did not process, for each token it is sent
+/// with: if it happens once more, the partner takes no requests.
+const RESENDS: u32 = 2;
+
 /// How one runtime reaches one partner with its token.
 pub(super) struct Authorizer {
     pub(super) credential: Arc<RefreshHandle>,
@@ -151,6 +155,7 @@ impl Authorizer {
         Ok(Attached { generation, header, waited_for: false })
     }
 
+    /// Sends the request with `token`, and once more if it was certainly not processed.
     async fn send(
         &self,
         request: &Outgoing<'_>,
@@ -158,30 +163,37 @@ impl Authorizer {
         body: &mut Replay,
         exchange: &mut Record,
     ) -> Result<Response<Answer>, Problem> {
-        let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
-        let sent_at = Instant::now();
-        let result = self.upstream.send(request, token, data).await;
-        let took = sent_at.elapsed();
-        let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
-        exchange.metrics.counters.client(status, took);
-        exchange.upstream = Some(exchange.upstream.unwrap_or_default() + took);
-        result.map_err(|error| {
-            debug!(
-                partner = &*exchange.metrics.partner,
-                error = &error as &dyn std::error::Error,
-                "no answer"
-            );
-            match error {
-                _ if body.is_broken() => Problem::BrokenBody,
-                SendError::TooMany => Problem::Overloaded,
-                // Not the partner's fault.
-                SendError::Connect(ConnectError::Tcp(error)) if descriptors::ran_out(&error) => {
-                    Problem::Overloaded
+        let mut left = RESENDS;
+        let error = loop {
+            let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
+            let sent_at = Instant::now();
+            let result = self.upstream.send(request, token, data).await;
+            let took = sent_at.elapsed();
+            let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
+            exchange.metrics.counters.client(status, took);
+            exchange.upstream = Some(exchange.upstream.unwrap_or_default() + took);
+            match result {
+                Ok(answer) => return Ok(answer),
+                // What may have been processed never is: see `upstream/http2.rs`.
+                Err(SendError::Unprocessed(_)) if left > 0 && body.is_repeatable() => {
+                    left -= 1;
+                    exchange.resends += 1;
                 }
-                SendError::Connect(error) => Problem::Unreachable { error: proxy_status(&error) },
-                SendError::Closed(_) => Problem::Unreachable { error: "connection_terminated" },
-                SendError::Exchange(_) => Problem::NoAnswer,
+                Err(error) => break error,
             }
+        };
+        debug!(partner = &*exchange.metrics.partner, error = &error as &dyn std::error::Error, "no answer");
+        Err(match error {
+            _ if body.is_broken() => Problem::BrokenBody,
+            SendError::TooMany => Problem::Overloaded,
+            SendError::Connect(error) => match &*error {
+                // Not the partner's fault.
+                ConnectError::Tcp(error) if descriptors::ran_out(error) => Problem::Overloaded,
+                error => Problem::Unreachable { error: proxy_status(error) },
+            },
+            SendError::Closed(_) => Problem::Unreachable { error: "connection_terminated" },
+            SendError::Unprocessed(_) => Problem::Unprocessed,
+            SendError::Exchange(_) => Problem::NoAnswer,
         })
     }
 

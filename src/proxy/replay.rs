@@ -135,6 +135,17 @@ impl Replay {
         }
     }
 
+    /// Whether it can be sent once more, nothing of it being lost.
+    pub(super) fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Stream(stream) => {
+                let tee = stream.tee.borrow();
+                !tee.broken && (tee.lost.is_none() || tee.taken == 0)
+            }
+            _ => true,
+        }
+    }
+
     /// Whether the client broke off its body.
     pub(super) fn is_broken(&self) -> bool {
         matches!(self, Self::Stream(stream) if stream.tee.borrow().broken)

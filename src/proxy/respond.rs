@@ -47,6 +47,8 @@ pub(super) enum Problem {
         /// The word of RFC 9209 for it.
         error: &'static str,
     },
+    /// The partner was reached and did not process the request, however often it was sent.
+    Unprocessed,
     /// The partner was reached and gave no usable answer; the request may have been processed.
     NoAnswer,
     /// The deadline passed while waiting for the partner.
@@ -74,6 +76,7 @@ impl Problem {
             Self::NoToken { retry_after: Some(_) } => "no_token",
             Self::NoToken { retry_after: None } => "operator_needed",
             Self::Unreachable { .. } => "unreachable",
+            Self::Unprocessed => "unprocessed",
             Self::NoAnswer => "no_answer",
             Self::Deadline => "deadline",
             Self::Panicked => "panicked",
@@ -211,6 +214,13 @@ impl Problem {
                 "Partner unreachable",
                 "No connection to the partner could be made; the request was not sent.",
                 error,
+            ),
+            Self::Unprocessed => (
+                StatusCode::BAD_GATEWAY,
+                "Not processed",
+                "The partner turned the request away, or the connection was closed before it had left; \
+                 it was not processed.",
+                "connection_terminated",
             ),
             Self::NoAnswer => (
                 StatusCode::BAD_GATEWAY,

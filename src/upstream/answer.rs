@@ -7,23 +7,35 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 
-use super::http1::Incoming;
-use super::{Counted, IdleLimited, StreamError};
+use super::{Counted, ExchangeError, IdleLimited, StreamError, http1, http2};
 use crate::partner::Transport;
 
 /// The body of an answer. The connection goes back to its pool when this has been read to its end
-/// and the request has been sent to its own; it is closed when this is dropped earlier.
+/// and the request has been sent to its own; it is closed when this is dropped earlier. In HTTP/2
+/// the same is true of a stream.
 pub struct Answer(IdleLimited<Incoming>);
 
+enum Incoming {
+    Http1(http1::Incoming),
+    Http2(http2::Incoming),
+}
+
 impl Answer {
-    pub(super) fn new(body: Incoming, idle_timeout: Duration) -> Self {
-        Self(IdleLimited::new(body, idle_timeout))
+    pub(super) fn http1(body: http1::Incoming, idle_timeout: Duration) -> Self {
+        Self(IdleLimited::new(Incoming::Http1(body), idle_timeout))
+    }
+
+    pub(super) fn http2(body: http2::Incoming, idle_timeout: Duration) -> Self {
+        Self(IdleLimited::new(Incoming::Http2(body), idle_timeout))
     }
 
     /// After a 101: the connection, on which another protocol is spoken from now on. `None` if the
     /// request had not left when the partner agreed.
     pub fn upgrade(self) -> Option<Upgraded> {
-        self.0.into_inner().upgrade()
+        match self.0.into_inner() {
+            Incoming::Http1(body) => body.upgrade(),
+            Incoming::Http2(_) => None,
+        }
     }
 }
 
@@ -34,6 +46,35 @@ pub struct Upgraded {
     /// What the partner has sent on it already.
     pub read: Bytes,
     pub(super) _counted: Counted,
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        match self.get_mut() {
+            Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
+        }
+    }
 }
 
 impl Body for Answer {

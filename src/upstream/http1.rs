@@ -19,11 +19,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf};
-use tokio::task::AbortHandle;
 
 use self::decode::{Decoded, Decoder};
 use self::head::AnswerHead;
 use super::outbox::Outbox;
+use super::upload::Upload;
 use super::{Answer, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
 use crate::partner::Transport;
 
@@ -101,6 +101,11 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
         let announced = if head.framing == Framing::Chunked { head::announced(head) } else { Vec::new() };
         let ended = left == 0 && head.framing != Framing::Chunked;
         Self { body, outbox, framing: head.framing, left, announced, ended, begun: false }
+    }
+
+    /// The body of a request that has not been tried to send: nothing has been taken of it.
+    pub(super) fn into_body(self) -> B {
+        self.body
     }
 
     /// Sends until all of it has left.
@@ -218,7 +223,7 @@ where
     if incoming.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
         incoming.release();
     }
-    let mut response = Response::new(Answer::new(incoming, pool.idle_timeout));
+    let mut response = Response::new(Answer::http1(incoming, pool.idle_timeout));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     if let Some(reason) = reason {
@@ -251,15 +256,6 @@ enum Io {
     },
 }
 
-/// What is left of a request on its way out; given up when dropped.
-struct Upload(AbortHandle);
-
-impl Drop for Upload {
-    fn drop(&mut self) {
-        self.0.abort();
-    }
-}
-
 impl Io {
     fn early<B>(connection: Connection, mut sending: Sending<B>, goes_on: bool) -> Self
     where
@@ -268,12 +264,11 @@ impl Io {
         let Connection { io, counted } = connection;
         let (read, mut write) = tokio::io::split(io);
         let upload = goes_on.then(|| {
-            let rest = async move {
+            Upload::spawn(async move {
                 // If it fails the partner learns it from the connection's end, and so does who
                 // reads the answer.
                 let _ = poll_fn(|cx| sending.poll(&mut write, cx)).await;
-            };
-            Upload(tokio::task::spawn_local(rest).abort_handle())
+            })
         });
         Self::Early { read, _upload: upload, _counted: counted }
     }

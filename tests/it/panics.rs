@@ -9,7 +9,7 @@ use bearerd::config::{Config, Source};
 use bearerd::credential::{RefreshHandle, Refresher, Settings};
 use bearerd::listener::{ListenAddr, Socket, Workers};
 use bearerd::metrics::Metrics;
-use bearerd::partner::{Connector, HttpEndpoint};
+use bearerd::partner::{Connector, HttpEndpoint, Versions};
 use bearerd::proxy::{Partner as Route, Routes, Shared};
 use bearerd::store::FileStore;
 use bearerd::{listener, token};
@@ -80,7 +80,9 @@ impl InProcess {
             refresher.run().await;
             drop((sender, stop));
         });
-        let connector = Connector::new(&one.endpoint.base_url, one.endpoint.connect_timeout, None).unwrap();
+        let connect_timeout = one.endpoint.connect_timeout;
+        let connector =
+            Connector::new(&one.endpoint.base_url, connect_timeout, None, Versions::Http1).unwrap();
         let route = Route {
             name: one.name,
             base_url: one.endpoint.base_url,

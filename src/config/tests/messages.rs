@@ -205,6 +205,12 @@ fn of_the_sandbox() {
         assert_eq!(sandbox(line), [format!("c.toml:2: sandbox.{expected}")]);
     }
     assert_eq!(
+        errors("[sandbox]\n[[partner]]\nname = \"sandbox\"\nhttp2 = true\n"),
+        [
+            "c.toml:4: partner \"sandbox\": http2: expected false, because the sandbox speaks HTTP/1.1, found true"
+        ]
+    );
+    assert_eq!(
         errors(&format!("[sandbox]\n{PARTNER}")),
         [
             "c.toml:4: partner \"acme\": base_url: expected http://127.0.0.1:9400, because there is a [sandbox], found \"https://api.acme.example\""
@@ -302,6 +308,7 @@ fn of_a_partner() {
                 "connect_timeout = \"10s\"",
                 "6: partner \"acme\": connect_timeout: expected less than refresh.timeout (10s), found 10s",
             ),
+            ("http2 = \"h2c\"", "6: partner \"acme\": http2: expected true or false, found \"h2c\""),
             (
                 "refresh_tokn = \"marked\"",
                 "6: partner \"acme\": unknown key \"refresh_tokn\"; did you mean \"refresh_token\"?",

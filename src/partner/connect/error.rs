@@ -63,6 +63,10 @@ pub enum ConnectError {
         /// What the library or the system said.
         source: io::Error,
     },
+    /// It must be HTTP/2, and the partner chose or said something else, or nothing: `http2` is
+    /// wrong, or somebody is in between.
+    #[error("the partner does not speak HTTP/2")]
+    NoHttp2,
     /// The time for connecting was over.
     #[error("the partner took too long: {}", .0.as_str())]
     Timeout(Phase),
@@ -77,7 +81,7 @@ impl ConnectError {
             Self::Tls { failure: TlsFailure::CertificateExpired, .. } => reason::TLS_CERTIFICATE_EXPIRED,
             Self::Tls { failure: TlsFailure::WrongHost, .. } => reason::TLS_WRONG_HOST,
             Self::Tls { failure: TlsFailure::UnknownIssuer, .. } => reason::TLS_UNKNOWN_ISSUER,
-            Self::Tls { failure: TlsFailure::Other, .. } => reason::TLS,
+            Self::Tls { failure: TlsFailure::Other, .. } | Self::NoHttp2 => reason::TLS,
             Self::Timeout(_) => reason::CONNECT_TIMEOUT,
         }
     }
@@ -139,6 +143,8 @@ pub enum Phase {
     Tcp,
     /// The TLS handshake.
     Tls,
+    /// What each side says first in HTTP/2.
+    Http2,
 }
 
 impl Phase {
@@ -147,6 +153,7 @@ impl Phase {
             Self::Dns => "resolving its name",
             Self::Tcp => "accepting a connection",
             Self::Tls => "in the TLS handshake",
+            Self::Http2 => "saying how much it takes in HTTP/2",
         }
     }
 }

@@ -13,7 +13,7 @@ fn file(content: &str) -> tempfile::NamedTempFile {
 }
 
 fn new(url: &str, ca_file: Option<&Path>) -> Result<Connector, ConnectorError> {
-    Connector::new(&BaseUrl::parse(url).unwrap(), Duration::from_secs(10), ca_file)
+    Connector::new(&BaseUrl::parse(url).unwrap(), Duration::from_secs(10), ca_file, Versions::Http1)
 }
 
 #[test]
@@ -52,6 +52,26 @@ fn the_system_s_authorities_are_read_once() {
 }
 
 #[test]
+fn what_is_offered_is_what_comes_into_question() {
+    let ca = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
+    let config = trust::only(file(&ca.cert.pem()).path()).unwrap();
+    assert_eq!(config.alpn_protocols, [b"http/1.1"]);
+    assert!(Arc::ptr_eq(&trust::offering(&config, Versions::Http1), &config));
+    assert_eq!(trust::offering(&config, Versions::Http2).alpn_protocols, [b"h2"]);
+    assert_eq!(trust::offering(&config, Versions::Either).alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+    // In clear there is nothing to choose by.
+    for (asked, comes) in [
+        (Versions::Either, Versions::Http1),
+        (Versions::Http1, Versions::Http1),
+        (Versions::Http2, Versions::Http2),
+    ] {
+        let url = BaseUrl::parse("http://a.example").unwrap();
+        let connector = Connector::new(&url, Duration::from_secs(1), None, asked).unwrap();
+        assert_eq!(connector.versions(), comes);
+    }
+}
+
+#[test]
 fn in_clear_nothing_is_read() {
     new("http://a.example", Some(Path::new("/nonexistent/ca.pem"))).unwrap();
 }
@@ -68,6 +88,7 @@ fn s46_s47_failures_have_words_of_their_own() {
         (tls(TlsFailure::WrongHost), "tls_wrong_host"),
         (tls(TlsFailure::UnknownIssuer), "tls_unknown_issuer"),
         (tls(TlsFailure::Other), "tls"),
+        (ConnectError::NoHttp2, "tls"),
         (ConnectError::Timeout(Phase::Dns), "connect_timeout"),
         (ConnectError::Timeout(Phase::Tcp), "connect_timeout"),
         (ConnectError::Timeout(Phase::Tls), "connect_timeout"),
@@ -99,7 +120,8 @@ async fn s44_a_handshake_that_is_never_answered_ends_in_time() {
     let ca = rcgen::generate_simple_self_signed(["127.0.0.1".to_owned()]).unwrap();
     let file = file(&ca.cert.pem());
     let url = BaseUrl::parse("https://127.0.0.1:0").unwrap().with_port(listener.local_addr().unwrap().port());
-    let connector = Connector::new(&url, Duration::from_millis(500), Some(file.path())).unwrap();
+    let connector =
+        Connector::new(&url, Duration::from_millis(500), Some(file.path()), Versions::Either).unwrap();
     let error = connector.connect().await.unwrap_err();
     assert!(matches!(error, ConnectError::Timeout(_)), "{error}");
 }
@@ -110,7 +132,8 @@ async fn bytes_pass_both_ways() {
 
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = BaseUrl::parse("http://127.0.0.1:0").unwrap().with_port(listener.local_addr().unwrap().port());
-    let mut near = Connector::new(&url, Duration::from_secs(10), None).unwrap().connect().await.unwrap();
+    let connector = Connector::new(&url, Duration::from_secs(10), None, Versions::Either).unwrap();
+    let Connected::Http1(mut near) = connector.connect().await.unwrap() else { panic!("HTTP/2 in clear") };
     let (mut far, _) = listener.accept().await.unwrap();
     assert!(near.tcp().nodelay().unwrap() && !near.is_tls());
     near.write_all(b"ping").await.unwrap();

@@ -58,6 +58,14 @@ impl Transport {
     pub fn is_tls(&self) -> bool {
         matches!(self.0, Inner::Tls(_))
     }
+
+    /// Whether the partner chose HTTP/2 in the handshake.
+    pub(super) fn chose_http2(&self) -> bool {
+        match &self.0 {
+            Inner::Plain(_) => false,
+            Inner::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(super::HTTP2),
+        }
+    }
 }
 
 impl fmt::Debug for Transport {

@@ -11,7 +11,7 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 use zeroize::Zeroizing;
 
-use super::ConnectorError;
+use super::{ConnectorError, Versions};
 
 /// The configuration that trusts the system's authorities. They are more than a hundred, so they
 /// are parsed once, and every partner without a `ca_file` shares them. Finding none is not
@@ -49,6 +49,17 @@ pub(super) fn only(path: &Path) -> Result<Arc<ClientConfig>, ConnectorError> {
         return Err(content("holds no certificate"));
     }
     client_config(roots)
+}
+
+/// What `config`, which offers HTTP/1.1, becomes when it offers `versions`.
+pub(super) fn offering(config: &Arc<ClientConfig>, versions: Versions) -> Arc<ClientConfig> {
+    let mut offering = match versions {
+        Versions::Http1 => return Arc::clone(config),
+        Versions::Http2 | Versions::Either => ClientConfig::clone(config),
+    };
+    offering.alpn_protocols.insert(0, super::HTTP2.to_vec());
+    offering.alpn_protocols.truncate(if versions == Versions::Http2 { 1 } else { 2 });
+    Arc::new(offering)
 }
 
 /// TLS 1.2 and 1.3, HTTP/1.1 only, no client certificate. Sessions are resumed between the

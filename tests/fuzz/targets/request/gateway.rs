@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bearerd::clock::SystemClock;
 use bearerd::metrics::{Metrics, Shard};
-use bearerd::partner::{BaseUrl, Connector};
+use bearerd::partner::{BaseUrl, Connector, Versions};
 use bearerd::proxy::{self, HostPattern, Partner, Proxy, RouteConfig, Routes, Shared};
 use http::{HeaderName, HeaderValue};
 use tokio::io::DuplexStream;
@@ -78,7 +78,7 @@ impl Gateway {
             let service = (HeaderName::from_static("x-service-code"), HeaderValue::from_static(SERVICE));
             Arc::new(Partner {
                 name: code.to_lowercase(),
-                connector: Arc::new(Connector::new(&base_url, time, None).unwrap()),
+                connector: Arc::new(Connector::new(&base_url, time, None, Versions::Http1).unwrap()),
                 base_url,
                 partner_code: HeaderValue::from_static(code),
                 headers: vec![service],

@@ -1,0 +1,208 @@
+//! Many exchanges at once on one connection, in HTTP/2 (RFC 9113), from the side that asks.
+//!
+//! The library `h2` keeps the protocol: frames, header compression, flow control, and the rules for
+//! messages (a length that is not kept to is a broken stream). What is decided here is which
+//! connection a request goes on, when a body is read and a stream given up, and what may be sent
+//! again. The exchange is driven by whoever waits for it, as in HTTP/1.1: a request's future sends
+//! its body and takes the head of the answer; an upload that outlasts that goes on in a task of its
+//! own; dropping the answer gives both up, and the partner is told so (`CANCEL`).
+//!
+//! Neither side is read faster than the other one takes it: a piece of the request is taken when
+//! the partner has room for some of the piece before it, and the partner gets room for as much of
+//! its answer as has been passed on.
+//!
+//! An upgrade to another protocol does not exist here. What asks for one goes over HTTP/1.1 if the
+//! partner may be spoken to in that, and otherwise goes on without the asking.
+//!
+//! # What may be sent again
+//!
+//! A request that failed before the head of an answer came is [`SendError::Unprocessed`] in these
+//! cases and no others:
+//!
+//! 1. *It has no stream.* `h2` refuses to open one on a connection that has failed, that the
+//!    partner has said goodbye on, or that has used up its numbers. This never leaves the pool,
+//!    which tries the next connection.
+//! 2. *The partner refused the stream* with `REFUSED_STREAM`: it did no processing at all (RFC 9113
+//!    section 8.7). The error that the stream ends with is then a reset, from the remote side, with
+//!    that code; `h2` makes such an error of a RST_STREAM frame for that very stream and of nothing
+//!    else (`State::recv_reset`). What this side resets is marked as its own.
+//! 3. *The stream's number is above the last one in a GOAWAY* that came on the connection: the
+//!    partner has not acted on it and never will (section 6.8). The error of `h2` is not taken as
+//!    evidence for this: it does not hold the number, and that no other stream ends with one like
+//!    it is a matter of the library's inner workings. The number is read off the wire ([`wire`]).
+//! 4. *Nothing has left since the stream was opened*: no write was so much as tried on the
+//!    connection, counted below the library and above TLS ([`wire`]). That is how it ends when the
+//!    partner closes a connection between two requests, because the connection's task reads before
+//!    it writes. `h2` moves a header into its write buffer in the same call in which it tries to
+//!    write it (`Streams::poll_complete`), so no header can be left behind in the buffer; and a
+//!    stream that has failed has no frames in its queue (`clear_queue`).
+//!
+//! Everything else may have been processed: a stream at or below the last one whose connection
+//! ends, any other reset, a lost connection, silence. And once the head of an answer is there, an
+//! error is the end of that answer, whatever it says.
+
+mod connection;
+mod pool;
+mod sending;
+mod wire;
+
+use std::future::{Future as _, poll_fn};
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::RecvStream;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Request, Response};
+use http_body::{Body, Frame, SizeHint};
+
+pub(super) use self::connection::Opened;
+use self::connection::Slot;
+pub(super) use self::pool::{Pool, SayMade};
+use self::sending::Sending;
+pub(super) use self::sending::ends_with_header;
+use super::upload::Upload;
+use super::{Answer, BodyError, ExchangeError, Framing, Outgoing, SendError};
+
+/// The head of a request, in HTTP/2. An error if its target or authority is none.
+pub(super) fn request(
+    head: &Outgoing<'_>,
+    authorization: &HeaderValue,
+    scheme: Scheme,
+) -> Result<Request<()>, http::Error> {
+    let mut fields = HeaderMap::with_capacity(head.fields.len() + 3);
+    fields.insert(header::AUTHORIZATION, authorization.clone());
+    for (name, value) in head.fields {
+        fields.append(HeaderName::clone(name), HeaderValue::clone(value));
+    }
+    if let Framing::Length(length) = head.framing {
+        fields.insert(header::CONTENT_LENGTH, length.into());
+    }
+    if head.trailers {
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    let uri = Uri::builder()
+        .scheme(scheme)
+        .authority(Authority::try_from(head.authority.as_bytes())?)
+        .path_and_query(PathAndQuery::try_from(head.target)?)
+        .build()?;
+    let mut request = Request::new(());
+    *request.method_mut() = head.method.clone();
+    *request.uri_mut() = uri;
+    *request.headers_mut() = fields;
+    Ok(request)
+}
+
+/// Sends the body of a request whose stream has been opened, and waits for the head of its answer.
+pub(super) async fn exchange<B>(
+    opened: Opened,
+    framing: Framing,
+    body: B,
+    idle_timeout: Duration,
+) -> Result<Response<Answer>, SendError>
+where
+    B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
+{
+    let Opened { mut response, stream, slot } = opened;
+    let id = response.stream_id().as_u32();
+    let mut sending = Sending::new(framing, stream, body);
+    let mut sent = false;
+    let answered = poll_fn(|cx| {
+        if !sent {
+            match sending.poll(cx) {
+                Poll::Ready(Ok(())) => sent = true,
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(SendError::Exchange(error.into()))),
+                Poll::Pending => {}
+            }
+        }
+        Pin::new(&mut response).poll(cx).map_err(|error| match slot.was_not_processed(id, &error) {
+            true => SendError::Unprocessed(error.into()),
+            false => SendError::Exchange(error.into()),
+        })
+    });
+    let (mut head, body) = answered.await?.into_parts();
+    let upload = (!sent).then(|| {
+        // If it fails the partner learns it from the stream's reset, and so does who reads the
+        // answer.
+        Upload::spawn(async move { _ = poll_fn(|cx| sending.poll(cx)).await })
+    });
+    // If it was told twice, the library has seen to it that it was the same.
+    let length = head.headers.get(header::CONTENT_LENGTH).cloned();
+    let length = length.and_then(|length| {
+        head.headers.insert(header::CONTENT_LENGTH, length.clone());
+        length.to_str().ok()?.parse().ok()
+    });
+    let mut incoming = Incoming { body, length, data_ended: false, under_way: Some((slot, upload)) };
+    incoming.look_for_end();
+    Ok(Response::from_parts(head, Answer::http2(incoming, idle_timeout)))
+}
+
+/// The body of an answer. The exchange is over when this has been read to its end, or is dropped.
+pub(super) struct Incoming {
+    body: RecvStream,
+    /// As the partner told it.
+    length: Option<u64>,
+    data_ended: bool,
+    under_way: Option<(Slot, Option<Upload>)>,
+}
+
+impl Incoming {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
+        while !self.data_ended {
+            match ready!(self.body.poll_data(cx)).transpose()? {
+                Some(data) => {
+                    self.body.flow_control().release_capacity(data.len())?;
+                    if !data.is_empty() {
+                        return Poll::Ready(Ok(Some(Frame::data(data))));
+                    }
+                }
+                None => self.data_ended = true,
+            }
+        }
+        self.body.poll_trailers(cx).map_ok(|trailers| trailers.map(Frame::trailers))
+    }
+
+    fn look_for_end(&mut self) {
+        if self.body.is_end_stream() {
+            self.under_way = None;
+        }
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = ExchangeError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
+        let frame = ready!(self.poll(cx));
+        match &frame {
+            Ok(Some(_)) => self.look_for_end(),
+            Ok(None) | Err(_) => self.under_way = None,
+        }
+        Poll::Ready(frame.map_err(ExchangeError::from).transpose())
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+    }
+}
+
+impl From<h2::Error> for ExchangeError {
+    /// The partner's own words, which a GOAWAY may have, are not kept.
+    fn from(error: h2::Error) -> Self {
+        match error.reason() {
+            Some(reason) if error.is_reset() => Self::Reset(reason),
+            Some(reason) => Self::GoneAway(reason),
+            None => error.into_io().map_or(Self::Malformed("it cannot be said in HTTP/2"), Self::Io),
+        }
+    }
+}

@@ -1,0 +1,269 @@
+//! A connection, its task, and its streams.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use h2::client::{Builder, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong, Reason, SendStream};
+use http::Request;
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::wire::{Watched, Wire};
+use crate::descriptors::IdlePlace;
+use crate::partner::{ConnectError, Transport};
+use crate::upstream::{Counted, ExchangeError};
+
+/// How many streams a connection carries at once, if the partner does not want fewer.
+const MAX_STREAMS: usize = 100;
+
+/// What the partner may send before it is read: on a stream, and on all of them together, in bytes.
+const STREAM_WINDOW: u32 = 64 * 1024;
+const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// How much of a request may wait to leave before no more of it is taken, in bytes.
+const SEND_BUFFER: usize = 64 * 1024;
+/// The longest header of an answer, in bytes.
+const MAX_HEADER: u32 = 128 * 1024;
+
+/// How often it is looked whether a connection with exchanges on it is silent.
+const LOOK: Duration = Duration::from_secs(20);
+/// After how many looks a connection that is still silent is asked again. Not sooner, because there
+/// are partners that take more than one ping in five minutes of silence for an attack.
+const LOOKS_UNTIL_AGAIN: u32 = 15;
+/// How long the answer to a ping may take.
+const PONG: Duration = Duration::from_secs(15);
+
+/// A connection that carries many exchanges. It says goodbye and closes when this and the last of
+/// them are gone.
+pub(in crate::upstream) struct Connection {
+    /// `None` if it is to be closed.
+    requests: RefCell<Option<SendRequest<Bytes>>>,
+    wire: Rc<Wire>,
+    state: Rc<State>,
+    /// Tells whoever waits for a stream that one has ended.
+    room: Rc<Notify>,
+}
+
+struct State {
+    /// How many are open.
+    streams: Cell<usize>,
+    /// Since when there has been none, if there is none.
+    idle_since: Cell<Instant>,
+    /// Held while there is none.
+    idle_place: Cell<Option<IdlePlace>>,
+    /// Its task has ended.
+    over: Cell<bool>,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self {
+            streams: Cell::default(),
+            idle_since: Cell::new(Instant::now()),
+            // It is made for an exchange that is about to begin.
+            idle_place: Cell::default(),
+            over: Cell::default(),
+        }
+    }
+}
+
+impl Connection {
+    /// Begins HTTP/2 on `io`, and waits until the partner has said how much it takes: what it says
+    /// comes first (RFC 9113 section 3.4), and exchanges that it does not want it would refuse.
+    /// Dropping the future closes the connection.
+    pub(super) async fn begin(
+        io: Transport,
+        counted: Counted,
+        room: Rc<Notify>,
+    ) -> Result<Self, ConnectError> {
+        let wire = Rc::<Wire>::default();
+        let state = Rc::<State>::default();
+        let io = Watched::new(io, Rc::clone(&wire));
+        let (requests, mut connection) = builder().handshake::<_, Bytes>(io).await.map_err(broken)?;
+        let pings = connection.ping_pong();
+        let alive = keep_alive(Rc::clone(&wire), Rc::clone(&state), pings);
+        let its_state = Rc::clone(&state);
+        tokio::task::spawn_local(async move {
+            tokio::select! {
+                // The exchanges on it learn what went wrong, and know better what it means.
+                _ = connection => {}
+                () = alive => {}
+            }
+            its_state.over.set(true);
+            drop(counted);
+        });
+        let connection = Self { requests: RefCell::new(Some(requests)), wire, state, room };
+        connection.wire.begun().await;
+        // What came was the end, or is no HTTP/2.
+        if connection.state.over.get() { Err(ConnectError::NoHttp2) } else { Ok(connection) }
+    }
+
+    /// Whether more exchanges may begin on it: the partner has not announced its end.
+    pub(super) fn is_open(&self) -> bool {
+        !self.state.over.get() && self.wire.last_stream().is_none() && self.requests.borrow().is_some()
+    }
+
+    /// Whether one more exchange may begin now.
+    pub(super) fn has_room(&self) -> bool {
+        let requests = self.requests.borrow();
+        let most = requests.as_ref().map_or(0, SendRequest::current_max_send_streams);
+        self.state.streams.get() < most.min(MAX_STREAMS)
+    }
+
+    /// Whether it has been without an exchange for `time`.
+    pub(super) fn is_idle_for(&self, time: Duration, now: Instant) -> bool {
+        self.state.streams.get() == 0 && now.duration_since(self.state.idle_since.get()) >= time
+    }
+
+    /// Begins an exchange. On an error nothing of the request has left.
+    pub(in crate::upstream) fn open(
+        self: &Rc<Self>,
+        request: Request<()>,
+        ends: bool,
+    ) -> Result<Opened, ExchangeError> {
+        let writes = self.wire.writes();
+        let requests = self.requests.borrow().clone();
+        // One that is to be closed is not in the pool any more.
+        let mut requests = requests.ok_or(ExchangeError::Incomplete)?;
+        let (response, stream) = requests.send_request(request, ends)?;
+        self.state.streams.set(self.state.streams.get() + 1);
+        self.state.idle_place.take();
+        Ok(Opened { response, stream, slot: Slot { connection: Rc::clone(self), writes } })
+    }
+}
+
+/// A connection that breaks before anything was sent on it.
+fn broken(error: h2::Error) -> ConnectError {
+    ConnectError::Tcp(error.into_io().unwrap_or_else(|| io::ErrorKind::BrokenPipe.into()))
+}
+
+fn builder() -> Builder {
+    let mut builder = Builder::new();
+    builder
+        .enable_push(false)
+        // Until the partner has said how many it wants.
+        .initial_max_send_streams(MAX_STREAMS)
+        .initial_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_send_buffer_size(SEND_BUFFER)
+        .max_header_list_size(MAX_HEADER);
+    builder
+}
+
+/// Ends when the partner does not answer any more. It is asked only while exchanges wait for it and
+/// nothing comes.
+async fn keep_alive(wire: Rc<Wire>, state: Rc<State>, pings: Option<PingPong>) {
+    let Some(mut pings) = pings else { return std::future::pending().await };
+    let (mut seen, mut silent) = (wire.reads(), 0);
+    loop {
+        sleep(LOOK).await;
+        let waits = wire.reads() == seen && state.streams.get() > 0;
+        silent = if waits { silent + 1 } else { 0 };
+        if silent % LOOKS_UNTIL_AGAIN == 1
+            && !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_)))
+        {
+            return;
+        }
+        seen = wire.reads();
+    }
+}
+
+/// A stream that a request has been put on.
+pub(in crate::upstream) struct Opened {
+    pub(super) response: ResponseFuture,
+    pub(super) stream: SendStream<Bytes>,
+    pub(super) slot: Slot,
+}
+
+/// An exchange's share of its connection.
+pub(super) struct Slot {
+    connection: Rc<Connection>,
+    /// [`Wire::writes`] before the exchange began.
+    writes: u64,
+}
+
+impl Slot {
+    /// Whether a request on stream `id`, to which no answer came but `error`, was certainly not
+    /// processed. See the documentation of the module above.
+    pub(super) fn was_not_processed(&self, id: u32, error: &h2::Error) -> bool {
+        let wire = &self.connection.wire;
+        let refused = error.is_reset() && error.is_remote();
+        refused && error.reason() == Some(Reason::REFUSED_STREAM)
+            || wire.last_stream().is_some_and(|last| id > last)
+            || wire.writes() == self.writes
+    }
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let Connection { state, room, requests, .. } = &*self.connection;
+        let left = state.streams.get() - 1;
+        state.streams.set(left);
+        if left == 0 {
+            state.idle_since.set(Instant::now());
+            match IdlePlace::take() {
+                place @ Some(_) => state.idle_place.set(place),
+                // As many are idle as may be.
+                None => drop(requests.take()),
+            }
+        }
+        room.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::DuplexStream;
+
+    use super::*;
+
+    /// A connection over a pipe, with `streams` exchanges on it, and whether it is held to be alive
+    /// after `time`.
+    async fn is_alive_after(time: Duration, streams: usize, near: DuplexStream) -> bool {
+        let (wire, state) = (Rc::<Wire>::default(), Rc::<State>::default());
+        state.streams.set(streams);
+        let io = Watched::new(near, Rc::clone(&wire));
+        let (_requests, mut connection) = builder().handshake::<_, Bytes>(io).await.unwrap();
+        let pings = connection.ping_pong();
+        tokio::select! {
+            _ = connection => panic!("the connection ended by itself"),
+            () = keep_alive(wire, state, pings) => false,
+            () = sleep(time) => true,
+        }
+    }
+
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partner_that_falls_silent_in_an_exchange_is_given_up() {
+        // What is sent fits into the pipe, and nobody reads it.
+        let (near, _far) = tokio::io::duplex(1024);
+        let begun = Instant::now();
+        assert!(!is_alive_after(HOUR, 1, near).await);
+        assert_eq!(begun.elapsed(), LOOK + PONG);
+        let (near, _far) = tokio::io::duplex(1024);
+        assert!(is_alive_after(HOUR, 0, near).await, "nobody waits for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partner_that_answers_pings_is_asked_at_most_once_in_five_minutes() {
+        let (near, far) = tokio::io::duplex(1024);
+        let wire = Rc::<Wire>::default();
+        let far = Watched::new(far, Rc::clone(&wire));
+        let mut partner = h2::server::handshake(far);
+        let answering = async {
+            let mut partner = (&mut partner).await.unwrap();
+            let _ended = partner.accept().await;
+        };
+        tokio::select! {
+            () = answering => panic!("the partner ended by itself"),
+            alive = is_alive_after(HOUR, 1, near) => assert!(alive),
+        }
+        let pings = HOUR.as_secs() / 300;
+        // Preface, settings and their acknowledgement.
+        assert!((pings..pings + 4).contains(&wire.reads()), "{} reads", wire.reads());
+    }
+}
