@@ -27,6 +27,8 @@ mod hostile_answers;
 mod hostile_calls;
 mod hostile_names;
 mod hostile_tls;
+mod http2_resend;
+mod http2_upstream;
 mod outcomes;
 mod overload;
 mod panics;

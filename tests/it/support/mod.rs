@@ -8,9 +8,11 @@ pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod gateway;
 pub(crate) mod http;
+pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod load;
 pub(crate) mod partner;
+pub(crate) mod partner_frames;
 pub(crate) mod process;
 
 pub(crate) mod raw_peer;
