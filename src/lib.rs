@@ -22,7 +22,8 @@
 //! 3. `proxy/authorize.rs` takes the token from the [`credential::TokenCell`]: an atomic load and a
 //!    clone of a ready-made header value. Without a usable one it waits on the
 //!    [`credential::RefreshHandle`].
-//! 4. [`upstream::Upstream`] sends it on a pooled connection of the same runtime.
+//! 4. [`upstream::Upstream`] sends it on a pooled connection of the same runtime, in HTTP/1.1
+//!    (`upstream/http1.rs`), or on a stream of a shared one in HTTP/2 (`upstream/http2.rs`).
 //! 5. An answer other than 401 streams back. On a 401 the request is sent again, once: with the
 //!    newer token if there is one already, else with the one that
 //!    [`credential::RefreshHandle::refused`] asks the refresher for.
@@ -54,7 +55,7 @@
 //!   requests see an expiry or a 401.
 //! - A spent refresh token is not presented again, unless the partner's grace allows it or there is
 //!   nothing left to lose.
-//! - A request is sent twice only after a 401, or when it provably never left.
+//! - A request is sent twice only after a 401, or when it provably never left or was not processed.
 //! - A 401 is evidence against the generation that was sent, never against the current one.
 //! - An expired token is never sent knowingly.
 //! - No secret is printed: secrets are [types](token) that cannot be, and what libraries would
