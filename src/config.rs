@@ -128,8 +128,9 @@ pub struct Source {
 }
 
 impl Source {
-    /// The largest configuration file taken, in bytes.
-    pub const MAX: usize = 1024 * 1024;
+    /// The largest configuration file taken, in bytes: more than ten thousand partners with all that
+    /// can be said of each.
+    pub const MAX: usize = 16 * 1024 * 1024;
 
     /// Reads the file at `path`. It must be UTF-8 and at most [`Source::MAX`] bytes long.
     pub fn read(path: impl Into<PathBuf>) -> Result<Self, Errors> {
@@ -145,7 +146,7 @@ impl Source {
             .read_to_end(&mut bytes)
             .map_err(|error| bare(&format_args!("cannot read: {error}")))?;
         if bytes.len() > Self::MAX {
-            return Err(bare(&"expected at most 1 MiB, found more"));
+            return Err(bare(&"expected at most 16 MiB, found more"));
         }
         let text = std::str::from_utf8(&bytes).map_err(|_| bare(&"expected UTF-8, found other bytes"))?;
         Ok(Self { text: Zeroizing::new(text.to_owned()), mode: meta.permissions().mode() & 0o7777, path })

@@ -1,6 +1,7 @@
 //! What all sections of one file share while it is being read.
 
 use std::cell::RefCell;
+use std::collections::HashSet;
 use std::env::VarError;
 use std::path::{Path, PathBuf};
 
@@ -16,10 +17,14 @@ pub(super) type Env<'a> = &'a dyn Fn(&str) -> Result<String, VarError>;
 pub(super) struct Context<'a> {
     source: &'a Source,
     env: Env<'a>,
+    /// Where each line ends: every key is asked for its line, and to count from the top each time
+    /// would take seconds where there are thousands of partners.
+    ends: Vec<usize>,
     problems: RefCell<Vec<(usize, String)>>,
     /// The secrets given by value: line and full name of the key.
     by_value: RefCell<Vec<(usize, String)>>,
     files: RefCell<Vec<PathBuf>>,
+    known_files: RefCell<HashSet<PathBuf>>,
     groups: RefCell<Vec<Group>>,
 }
 
@@ -28,16 +33,24 @@ impl<'a> Context<'a> {
         Self {
             source,
             env,
+            ends: source
+                .text
+                .bytes()
+                .enumerate()
+                .filter(|(_, byte)| *byte == b'\n')
+                .map(|(at, _)| at)
+                .collect(),
             problems: RefCell::default(),
             by_value: RefCell::default(),
             files: RefCell::default(),
+            known_files: RefCell::default(),
             groups: RefCell::default(),
         }
     }
 
     /// The line on which the byte at `offset` is, counted from 1.
     pub(super) fn line(&self, offset: usize) -> usize {
-        line_and_column(&self.source.text, offset).0
+        self.ends.partition_point(|end| *end < offset) + 1
     }
 
     /// A path of the file's, which is relative to the file's directory.
@@ -59,9 +72,8 @@ impl<'a> Context<'a> {
 
     /// Remembers a file whose change is a change of the configuration.
     pub(super) fn watch(&self, path: &Path) {
-        let mut files = self.files.borrow_mut();
-        if !files.iter().any(|known| known == path) {
-            files.push(path.to_owned());
+        if self.known_files.borrow_mut().insert(path.to_owned()) {
+            self.files.borrow_mut().push(path.to_owned());
         }
     }
 

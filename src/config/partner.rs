@@ -1,5 +1,6 @@
 //! `[[partner]]`.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -50,7 +51,7 @@ pub(super) fn read_all<'c>(
     if tables.is_empty() {
         root.wrong("partner", expected, "none");
     }
-    let (mut names, mut partners) = (Vec::new(), Vec::new());
+    let (mut names, mut partners) = (BTreeSet::new(), Vec::new());
     for (index, table) in tables.into_iter().enumerate() {
         let line = cx.line(table.span().start);
         match table.into_inner() {
@@ -72,7 +73,7 @@ fn take<'i>(item: &mut Spanned<DeValue<'i>>) -> Spanned<DeValue<'i>> {
 fn read(
     mut s: Section<'_, '_>,
     around: &Around<'_>,
-    names: &mut Vec<String>,
+    names: &mut BTreeSet<String>,
     earlier: &[PartnerConfig],
 ) -> Option<PartnerConfig> {
     let name = name(&mut s, names);
@@ -122,7 +123,7 @@ fn read(
     Some(PartnerConfig { name: name?, seed, endpoint, policy, route, versions, uses_sandbox })
 }
 
-fn name(s: &mut Section<'_, '_>, names: &mut Vec<String>) -> Option<String> {
+fn name(s: &mut Section<'_, '_>, names: &mut BTreeSet<String>) -> Option<String> {
     // It names files, labels of metrics and segments of the admin side's paths.
     const EXPECTED: &str = "1 to 63 of a-z, 0-9 and -, and no - in front";
     let plain = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
@@ -137,7 +138,7 @@ fn name(s: &mut Section<'_, '_>, names: &mut Vec<String>) -> Option<String> {
     if names.contains(&name) {
         s.wrong("name", "a name that no other partner has", quoted(&name));
     }
-    names.push(name.clone());
+    names.insert(name.clone());
     Some(name)
 }
 

@@ -317,7 +317,7 @@ fn a_file_that_cannot_be_used_at_all_is_named() {
     for (name, expected) in [
         ("none", "cannot open: No such file or directory (os error 2)"),
         ("bad", "expected UTF-8, found other bytes"),
-        ("big", "expected at most 1 MiB, found more"),
+        ("big", "expected at most 16 MiB, found more"),
         (".", "cannot read: Is a directory (os error 21)"),
     ] {
         let path = dir.path().join(name);
