@@ -43,13 +43,14 @@ impl Stop {
     }
 }
 
-/// A command to a refresher. The sender of a reply may have gone.
+/// A command to a refresher. The sender of a reply may have gone. Small, because the channel makes
+/// room for 32 of them at once, for each partner.
 #[derive(Debug)]
 pub(super) enum Command {
     /// Refresh now; replies once a call has ended, or at once if none can be made.
     Refresh(oneshot::Sender<Status>),
     /// Take up a pair; replies once it is durable.
-    Import(Pair, oneshot::Sender<Result<Status, ImportError>>),
+    Import(Box<Pair>, oneshot::Sender<Result<Status, ImportError>>),
     /// Finish what is under way, make durable what is not, and end.
     Stop,
 }

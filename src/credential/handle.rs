@@ -162,7 +162,7 @@ impl RefreshHandle {
     /// Takes up a pair that an operator loads; returns once it is durable.
     pub async fn import(&self, pair: Pair) -> Result<Status, ImportError> {
         let (reply, answer) = oneshot::channel();
-        self.commands.send(Command::Import(pair, reply)).await.map_err(|_| ImportError::Ended)?;
+        self.commands.send(Command::Import(Box::new(pair), reply)).await.map_err(|_| ImportError::Ended)?;
         answer.await.map_err(|_| ImportError::Ended)?
     }
 

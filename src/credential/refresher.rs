@@ -190,7 +190,7 @@ impl Refresher {
                     self.waiting.push(reply);
                 }
                 Some(Command::Import(pair, reply)) => {
-                    let result = self.import(pair).await;
+                    let result = self.import(*pair).await;
                     let _ = reply.send(result);
                 }
                 Some(Command::Stop) | None => return false,

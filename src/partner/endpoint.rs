@@ -145,7 +145,8 @@ impl HttpEndpoint {
             return Err(cause(reason::TOO_LARGE, head.status));
         }
         // Never grows, because growing would leave copies of the tokens behind.
-        let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+        let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+        let mut bytes = Zeroizing::new(Vec::with_capacity(length.unwrap_or(MAX_ANSWER)));
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|error| cause(broken(&error, sent).reason, head.status))?;
             let Ok(data) = frame.into_data() else { continue };
