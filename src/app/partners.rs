@@ -1,7 +1,8 @@
 //! The partners that are running: a refresher each, and what the data path knows of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -13,6 +14,11 @@ use crate::metrics::Metrics;
 use crate::partner::{Connector, HttpEndpoint};
 use crate::proxy::{self, Routes};
 use crate::store::Store;
+
+/// How far apart the first refreshes of partners are that start together. All at once they would
+/// be a burst that other processes, the partners' machine and the heap feel; no partner waits for
+/// another's answer.
+const PACE: Duration = Duration::from_millis(1);
 
 /// The running partners, by name.
 pub(super) struct Partners {
@@ -92,7 +98,8 @@ impl Partners {
         if !errors.is_empty() {
             return Err(errors);
         }
-        for (name, (refresher, handle, settings, stop)) in loaded {
+        for (order, (name, (mut refresher, handle, settings, stop))) in (0..).zip(loaded) {
+            refresher.start_after(PACE * order);
             let task = tokio::spawn(refresher.run());
             self.running.insert(name, Running { handle, settings, stop, task });
         }
@@ -110,7 +117,8 @@ impl Partners {
                 connector: Arc::new(connector),
             }));
         }
-        self.retire(|name| routes.iter().any(|partner| partner.name == name)).await;
+        let names: HashSet<&str> = routes.iter().map(|partner| partner.name.as_str()).collect();
+        self.retire(|name| names.contains(name)).await;
         Ok(Routes { config: prepared.config, partners: routes })
     }
 
