@@ -172,8 +172,10 @@ struct Tee {
     body: IdleLimited<Incoming>,
     length: Option<u64>,
     limits: Limits,
-    /// In one piece of its own, as small parts are in [`Replay::collect`].
-    held: BytesMut,
+    /// In one piece for each attempt, as small parts are in [`Replay::collect`].
+    held: Vec<Bytes>,
+    /// What the attempt that is under way adds to it.
+    fresh: BytesMut,
     trailers: Option<HeaderMap>,
     ended: bool,
     /// Of what is held.
@@ -193,7 +195,8 @@ impl Stream {
             body,
             length,
             limits,
-            held: BytesMut::new(),
+            held: Vec::new(),
+            fresh: BytesMut::new(),
             trailers: None,
             ended: false,
             reservation: None,
@@ -206,8 +209,12 @@ impl Stream {
 
     fn attempt(&mut self) -> Streaming {
         self.attempts += 1;
-        self.tee.borrow_mut().active = self.attempts;
-        Streaming { tee: Rc::clone(&self.tee), attempt: self.attempts, begun: false, ended: false }
+        let tee = &mut *self.tee.borrow_mut();
+        tee.active = self.attempts;
+        if !tee.fresh.is_empty() {
+            tee.held.push(tee.fresh.split().freeze());
+        }
+        Streaming { tee: Rc::clone(&self.tee), attempt: self.attempts, given: 0, ended: false }
     }
 }
 
@@ -264,7 +271,7 @@ impl Tee {
             }
         };
         if kept {
-            self.held.extend_from_slice(data);
+            self.fresh.extend_from_slice(data);
         } else {
             self.lose(ReplayResult::NoMemory);
         }
@@ -272,7 +279,8 @@ impl Tee {
 
     fn lose(&mut self, why: ReplayResult) {
         self.lost = Some(why);
-        self.held = BytesMut::new();
+        self.held = Vec::new();
+        self.fresh = BytesMut::new();
         self.reservation = None;
     }
 }
@@ -292,8 +300,8 @@ pub(super) enum RequestBody {
 pub(super) struct Streaming {
     tee: Rc<RefCell<Tee>>,
     attempt: u8,
-    /// What is held has been handed over.
-    begun: bool,
+    /// How many of the held pieces have been handed over.
+    given: usize,
     /// Everything has been.
     ended: bool,
 }
@@ -306,20 +314,19 @@ impl Streaming {
             // gave this attempt up closes its connection.
             return Poll::Pending;
         }
-        if self.attempt > 1 && !std::mem::replace(&mut self.begun, true) && !tee.held.is_empty() {
-            let held = tee.held.split().freeze();
-            self.ended = tee.ended && tee.trailers.is_none();
-            return Poll::Ready(Some(Ok(Frame::data(held))));
+        if self.ended {
+            return Poll::Ready(None);
         }
-        if self.attempt > 1 {
-            if tee.lost.is_none() {
-                // There is no third attempt: what follows need not be held.
-                tee.lose(ReplayResult::TooLarge);
-            }
-            if tee.ended {
-                self.ended = true;
-                return Poll::Ready(tee.trailers.take().map(|trailers| Ok(Frame::trailers(trailers))));
-            }
+        // What was taken by the attempts before this one.
+        if let Some(piece) = tee.held.get(self.given) {
+            let piece = piece.clone();
+            self.given += 1;
+            self.ended = tee.ended && tee.trailers.is_none() && self.given == tee.held.len();
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
+        if tee.ended {
+            self.ended = true;
+            return Poll::Ready(tee.trailers.clone().map(|trailers| Ok(Frame::trailers(trailers))));
         }
         let frame = ready!(tee.poll_client(cx));
         self.ended = tee.ended;

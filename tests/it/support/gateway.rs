@@ -155,6 +155,13 @@ impl Gateway {
     /// Stops the process where it is; what arrives meanwhile it finds all at once.
     pub(crate) fn pause(&self) {
         self.process.signal(Signal::STOP);
+        // A thread goes on until the signal has reached it.
+        let tasks = format!("/proc/{}/task", self.pid().as_raw_nonzero());
+        let stopped = |task: std::io::Result<std::fs::DirEntry>| {
+            let stat = std::fs::read_to_string(task.unwrap().path().join("stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        eventually("stopped", || std::fs::read_dir(&tasks).unwrap().all(stopped));
     }
 
     pub(crate) fn resume(&self) {
