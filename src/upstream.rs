@@ -8,8 +8,8 @@
 //! A request is sent on a second connection only if not a byte of it has left on the first one.
 //! What may have left is never sent again here.
 //!
-//! Where the partner speaks HTTP/2, exchanges share connections (`upstream/http2.rs`). Which version it
-//! speaks is known when the first connection stands, and as the last one says it: a partner that
+//! Where the partner speaks HTTP/2, exchanges share connections (`upstream/http2.rs`). Which version
+//! it speaks is known when the first connection stands, and as the last one says it: a partner that
 //! moves to another version is followed.
 
 mod answer;
