@@ -1,8 +1,7 @@
 //! The partners that are running: a refresher each, and what the data path knows of it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,11 +13,6 @@ use crate::metrics::Metrics;
 use crate::partner::{Connector, HttpEndpoint};
 use crate::proxy::{self, Routes};
 use crate::store::Store;
-
-/// How far apart the first refreshes of partners are that start together. All at once they would
-/// be a burst that other processes, the partners' machine and the heap feel; no partner waits for
-/// another's answer.
-const PACE: Duration = Duration::from_millis(1);
 
 /// The running partners, by name.
 pub(super) struct Partners {
@@ -98,8 +92,7 @@ impl Partners {
         if !errors.is_empty() {
             return Err(errors);
         }
-        for (order, (name, (mut refresher, handle, settings, stop))) in (0..).zip(loaded) {
-            refresher.start_after(PACE * order);
+        for (name, (refresher, handle, settings, stop)) in loaded {
             let task = tokio::spawn(refresher.run());
             self.running.insert(name, Running { handle, settings, stop, task });
         }
@@ -117,8 +110,7 @@ impl Partners {
                 connector: Arc::new(connector),
             }));
         }
-        let names: HashSet<&str> = routes.iter().map(|partner| partner.name.as_str()).collect();
-        self.retire(|name| names.contains(name)).await;
+        self.retire(|name| routes.iter().any(|partner| partner.name == name)).await;
         Ok(Routes { config: prepared.config, partners: routes })
     }
 
