@@ -10,10 +10,8 @@
 
 mod dir;
 mod journal;
-mod names;
 #[cfg(test)]
 mod tests;
-mod threads;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,8 +22,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use self::dir::Dir;
 use self::journal::{Journal, Progress};
-use self::names::Names;
-use self::threads::Threads;
 use super::{BoxFuture, Config, Loaded, Record, Store, StoreError, StoreKey, seal};
 
 /// The store of kind `file`. Holds the directory's lock until it is dropped and its last save is
@@ -50,11 +46,8 @@ impl FileStore {
         let lock = dir.lock(LOCK)?;
         journal::clean(&dir)?;
         dir.probe()?;
-        let threads = Threads::new().map_err(|source| dir.error("start the threads for", "", source))?;
         let shared = Shared {
             dir,
-            names: Names::default(),
-            threads,
             key: config.key.clone(),
             previous_key: config.previous_key.clone(),
             tickets: AtomicU64::new(0),
@@ -76,7 +69,7 @@ impl FileStore {
             return Ok(None);
         };
         let keys = keys(config.key.as_ref(), config.previous_key.as_ref());
-        Ok(Journal::new(&dir, &Names::default(), partner).look(&keys)?.loaded)
+        Ok(Journal::new(&dir, partner).look(&keys)?.loaded)
     }
 }
 
@@ -110,7 +103,7 @@ impl FileStore {
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.shared);
-        match self.shared.threads.run(move || work(&shared)).await {
+        match tokio::task::spawn_blocking(move || work(&shared)).await {
             Ok(done) => done,
             Err(failed) => Err(self.shared.dir.error(action, "", io::Error::other(failed))),
         }
@@ -121,51 +114,38 @@ impl FileStore {
 #[derive(Debug)]
 struct Shared {
     dir: Dir,
-    names: Names,
     key: Option<StoreKey>,
     previous_key: Option<StoreKey>,
     tickets: AtomicU64,
-    /// By partner. A partner's is locked for all of a load or a save, so there is one of these at a
-    /// time; those of different partners share the waits for the disk.
-    progress: Mutex<HashMap<Box<str>, Arc<Mutex<Progress>>>>,
-    threads: Threads,
+    /// By partner. Locked for all of a load or a save, so there is one at a time.
+    progress: Mutex<HashMap<String, Progress>>,
     _lock: OwnedFd,
 }
 
 impl Shared {
     fn load(&self, partner: &str) -> Result<Option<Loaded>, StoreError> {
-        let progress = self.progress(partner);
-        let mut progress = lock(&progress);
-        if progress.loaded {
-            // It is rare, and somebody hopes that there is something new.
-            self.names.forget();
-        }
-        progress.loaded = true;
+        let _one_at_a_time = self.progress();
         let keys = keys(self.key.as_ref(), self.previous_key.as_ref());
-        Journal::new(&self.dir, &self.names, partner).load(&keys)
+        Journal::new(&self.dir, partner).load(&keys)
     }
 
     fn save(&self, partner: &str, bytes: &[u8], ticket: u64) -> Result<(), StoreError> {
-        let progress = self.progress(partner);
-        let mut progress = lock(&progress);
+        let mut progress = self.progress();
+        let progress = progress.entry(partner.to_owned()).or_default();
         if progress.ticket > ticket {
             // A save that was called later is durable already; this one's caller has gone, or was
             // content to be overtaken.
             return Ok(());
         }
-        Journal::new(&self.dir, &self.names, partner).save(bytes, &mut progress)?;
+        Journal::new(&self.dir, partner).save(bytes, progress)?;
         progress.ticket = ticket;
         Ok(())
     }
 
-    fn progress(&self, partner: &str) -> Arc<Mutex<Progress>> {
-        Arc::clone(lock(&self.progress).entry(partner.into()).or_default())
+    fn progress(&self) -> MutexGuard<'_, HashMap<String, Progress>> {
+        // Sound after a panic: the directory is read anew each time, and the counters only grow.
+        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Sound after a panic: the counters only grow.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names are checked when the configuration is read; once more here, because they become file

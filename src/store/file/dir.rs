@@ -99,7 +99,7 @@ impl Dir {
 
     /// Goes through all that a save does with a file of no consequence.
     pub(super) fn probe(&self) -> Result<(), StoreError> {
-        self.fill(&mut self.make(PROBE_TMP)?, PROBE_TMP, &[0; 4096])?;
+        self.write_new(PROBE_TMP, &[0; 4096])?;
         self.rename(PROBE_TMP, PROBE)?;
         self.remove(PROBE)?;
         self.sync()
@@ -128,28 +128,23 @@ impl Dir {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?);
             // All of it reserved at once, so that growing leaves no copy behind.
-            let length = usize::try_from(file.metadata()?.len()).unwrap_or(limit).min(limit);
-            let mut content = Zeroizing::new(Vec::with_capacity(length + 1));
+            let mut content = Zeroizing::new(Vec::with_capacity(limit + 1));
             file.take(limit as u64 + 1).read_to_end(&mut content)?;
             Ok::<_, io::Error>((content.len() <= limit).then_some(content))
         })
     }
 
-    /// Makes the file `name`, which must not exist yet.
-    pub(super) fn make(&self, name: &str) -> Result<File, StoreError> {
+    /// Makes the file `name`, which must not exist yet, and has its content on disk on return.
+    pub(super) fn write_new(&self, name: &str, content: &[u8]) -> Result<(), StoreError> {
         let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        self.attempt("create", name, || {
+        let mut file = self.attempt("create", name, || {
             let file = File::from(rustix::fs::openat(&self.fd, name, flags, PRIVATE)?);
             // Whatever the umask or the directory's default access list have made of it.
             rustix::fs::fchmod(&file, PRIVATE)?;
             Ok::<_, Errno>(file)
-        })
-    }
-
-    /// Writes the file that [`Dir::make`] has made; its content is on disk on return.
-    pub(super) fn fill(&self, file: &mut File, name: &str, content: &[u8]) -> Result<(), StoreError> {
+        })?;
         self.attempt("write", name, || file.write_all(content))?;
-        self.attempt("sync", name, || rustix::fs::fsync(file))
+        self.attempt("sync", name, || rustix::fs::fsync(&file))
     }
 
     /// Renames a file. Durable only after [`Dir::sync`].
@@ -165,13 +160,6 @@ impl Dir {
     /// Has the names on disk: what was made, renamed and removed.
     pub(super) fn sync(&self) -> Result<(), StoreError> {
         self.attempt("sync the directory", "", || rustix::fs::fsync(&self.fd))
-    }
-
-    /// What changes whenever a name in it does, but for changes within one tick of the file system's
-    /// clock; `None` if that cannot be told.
-    pub(super) fn stamp(&self) -> Option<Stamp> {
-        let stat = rustix::fs::fstat(&self.fd).ok()?;
-        Some(Stamp { modified: (stat.st_mtime, stat.st_mtime_nsec), size: stat.st_size })
     }
 
     fn stat(&self, name: &str) -> Result<Option<Stat>, StoreError> {
@@ -194,13 +182,6 @@ impl Dir {
         }
         work().map_err(|source| self.error(action, name, source))
     }
-}
-
-/// How a directory looks without listing it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Stamp {
-    modified: (i64, u64),
-    size: i64,
 }
 
 /// Makes one directory and has its name on disk.

@@ -9,19 +9,18 @@
 //! The number has 16 hexadecimal digits and only grows: a save takes one more than any file of the
 //! partner has, whatever its kind and state, and never one that was tried before.
 
+use std::fmt;
 use std::io;
 
 use tracing::{debug, warn};
 
 use super::dir::{Dir, PROBE, PROBE_TMP};
-use super::names::{Entry, Kind, Names};
 use crate::store::seal::{self, Fault};
 use crate::store::{Loaded, StoreError, StoreKey};
 
 /// One partner's part of the directory.
 pub(super) struct Journal<'a> {
     dir: &'a Dir,
-    names: &'a Names,
     partner: &'a str,
 }
 
@@ -32,8 +31,6 @@ pub(super) struct Progress {
     tried: u64,
     /// The ticket of the last save that succeeded.
     pub(super) ticket: u64,
-    /// It has been loaded before.
-    pub(super) loaded: bool,
 }
 
 /// What a look at the files has found.
@@ -44,8 +41,8 @@ pub(super) struct Found {
 }
 
 impl<'a> Journal<'a> {
-    pub(super) fn new(dir: &'a Dir, names: &'a Names, partner: &'a str) -> Self {
-        Self { dir, names, partner }
+    pub(super) fn new(dir: &'a Dir, partner: &'a str) -> Self {
+        Self { dir, partner }
     }
 
     /// Puts a record, already encoded, in place of all earlier ones.
@@ -66,21 +63,18 @@ impl<'a> Journal<'a> {
             // It would never be read again.
             return Err(self.dir.error("save a record in", "", io::ErrorKind::FileTooLarge));
         }
-        let (temporary, journal, mut file) = self.change(|entries| {
-            let highest = entries.first().map_or(0, |entry| entry.number);
-            let number = highest.max(progress.tried).checked_add(1).ok_or_else(|| {
-                self.dir.error("save a record in", "", io::Error::other("the file numbers are used up"))
-            })?;
-            progress.tried = number;
-            let temporary = Entry { number, kind: Kind::Temporary };
-            let file = self.dir.make(&self.name(temporary))?;
-            entries.push(temporary);
-            Ok((temporary, Entry { kind: Kind::Record, ..temporary }, file))
+        let highest = self.entries()?.first().map_or(0, |entry| entry.number);
+        let number = highest.max(progress.tried).checked_add(1).ok_or_else(|| {
+            self.dir.error("save a record in", "", io::Error::other("the file numbers are used up"))
         })?;
+        progress.tried = number;
+        let temporary = self.name(Entry { number, kind: Kind::Temporary });
+        let journal = self.name(Entry { number, kind: Kind::Record });
 
-        let written = self.dir.fill(&mut file, &self.name(temporary), bytes);
-        if let Err(error) = written.and_then(|()| self.rename(temporary, journal)) {
-            if let Err(left) = self.change(|entries| self.remove(entries, temporary)) {
+        let renamed =
+            self.dir.write_new(&temporary, bytes).and_then(|()| self.dir.rename(&temporary, &journal));
+        if let Err(error) = renamed {
+            if let Err(left) = self.dir.remove(&temporary) {
                 debug!(error = %left, "the file of a failed save stays until the next start");
             }
             return Err(error);
@@ -96,10 +90,10 @@ impl<'a> Journal<'a> {
         let found = self.look(keys)?;
         for entry in &found.damaged {
             // Need not succeed: while they keep their names, the next load finds the same.
-            let aside = Entry { kind: Kind::Aside, ..*entry };
-            let path = self.dir.path_of(&self.name(aside));
-            match self.rename(*entry, aside) {
-                Ok(()) => warn!(path = %path.display(), "kept a damaged record aside"),
+            let name = self.name(*entry);
+            let aside = self.name(Entry { kind: Kind::Aside, ..*entry });
+            match self.dir.rename(&name, &aside) {
+                Ok(()) => warn!(path = %self.dir.path_of(&aside).display(), "kept a damaged record aside"),
                 Err(error) => warn!(%error, "cannot keep a damaged record aside"),
             }
         }
@@ -114,9 +108,7 @@ impl<'a> Journal<'a> {
         // Without the lock, files may go between being listed and being read.
         for _ in 0..LOOKS - 1 {
             match self.look_once(keys) {
-                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {
-                    self.names.forget();
-                }
+                Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 done => return done,
             }
         }
@@ -124,7 +116,7 @@ impl<'a> Journal<'a> {
     }
 
     fn look_once(&self, keys: &[&StoreKey]) -> Result<Found, StoreError> {
-        let entries = self.names.of(self.dir, self.partner)?;
+        let entries = self.entries()?;
         let kept = || entries.iter().copied().filter(|entry| entry.kind != Kind::Temporary);
         // All of them before any is used: one that others could read or replace discredits the
         // rest.
@@ -160,40 +152,30 @@ impl<'a> Journal<'a> {
 
     /// Removes what is beyond the bounds. Failing to do so harms nothing yet.
     fn prune(&self) {
-        let pruned = self.change(|entries| {
+        let prune = || {
+            let entries = self.entries()?;
             for (kind, keep) in [(Kind::Record, KEPT_RECORDS), (Kind::Aside, KEPT_ASIDE)] {
-                let all: Vec<_> = entries.iter().copied().filter(|entry| entry.kind == kind).collect();
-                for entry in all.into_iter().skip(keep) {
-                    self.remove(entries, entry)?;
+                for entry in entries.iter().filter(|entry| entry.kind == kind).skip(keep) {
+                    self.dir.remove(&self.name(*entry))?;
                 }
             }
-            Ok(())
-        });
-        if let Err(error) = pruned {
+            Ok::<_, StoreError>(())
+        };
+        if let Err(error) = prune() {
             debug!(%error, "cannot remove old records");
         }
     }
 
-    fn rename(&self, from: Entry, to: Entry) -> Result<(), StoreError> {
-        self.change(|entries| {
-            self.dir.rename(&self.name(from), &self.name(to))?;
-            entries.retain(|entry| *entry != from);
-            entries.push(to);
-            Ok(())
-        })
-    }
-
-    fn remove(&self, entries: &mut Vec<Entry>, entry: Entry) -> Result<(), StoreError> {
-        self.dir.remove(&self.name(entry))?;
-        entries.retain(|kept| *kept != entry);
-        Ok(())
-    }
-
-    fn change<T>(
-        &self,
-        change: impl FnOnce(&mut Vec<Entry>) -> Result<T, StoreError>,
-    ) -> Result<T, StoreError> {
-        self.names.change(self.dir, self.partner, change)
+    /// The partner's files, highest number first.
+    fn entries(&self) -> Result<Vec<Entry>, StoreError> {
+        let names = self.dir.names()?;
+        let mut entries: Vec<Entry> = names
+            .iter()
+            .filter_map(|name| Entry::parse(name))
+            .filter_map(|(partner, entry)| (partner == self.partner).then_some(entry))
+            .collect();
+        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.number));
+        Ok(entries)
     }
 
     fn name(&self, entry: Entry) -> String {
@@ -233,6 +215,48 @@ pub(super) fn clean(dir: &Dir) -> Result<(), StoreError> {
         }
     }
     Ok(())
+}
+
+/// A file of a partner; displays as its name without the partner.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Entry {
+    number: u64,
+    kind: Kind,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Temporary,
+    Record,
+    Aside,
+}
+
+impl Entry {
+    /// The partner and the entry that a file's name stands for, if it is one of ours.
+    fn parse(name: &str) -> Option<(&str, Self)> {
+        let (partner, own) = name.split_once('.')?;
+        let (digits, suffix) = own.split_once('.')?;
+        let kind = [Kind::Temporary, Kind::Record, Kind::Aside].into_iter().find(|k| k.suffix() == suffix)?;
+        let entry = Self { number: u64::from_str_radix(digits, 16).ok()?, kind };
+        // Only as we write it: one number, one name.
+        (entry.to_string() == own).then_some((partner, entry))
+    }
+}
+
+impl fmt::Display for Entry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}.{}", self.number, self.kind.suffix())
+    }
+}
+
+impl Kind {
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Temporary => "tmp",
+            Self::Record => "journal",
+            Self::Aside => "journal.damaged",
+        }
+    }
 }
 
 /// The longest record taken, in bytes: several times what two of the longest tokens and all else

@@ -106,15 +106,15 @@ impl Drop for Strace {
     }
 }
 
-/// The threads of a bearerd's control runtime, and those of its store.
+/// The threads of a bearerd's control runtime.
 pub(crate) struct Control {
     /// These run the refresher and its call.
     pub(crate) workers: Vec<u32>,
-    /// These wait for work that blocks, most of it the store's.
+    /// These wait for work that blocks, such as the store's.
     pub(crate) blocking: Vec<u32>,
 }
 
-/// Tells these threads apart by what they wait in, once all of them wait. There may be
+/// Tells the control runtime's threads apart by what they wait in, once all of them wait. There may be
 /// none of the second kind: they end after ten idle seconds.
 #[track_caller]
 pub(crate) fn control_threads(pid: Pid) -> Control {
@@ -130,7 +130,7 @@ pub(crate) fn control_threads(pid: Pid) -> Control {
                 }
                 read => read.unwrap_or_default(),
             };
-            if !matches!(read("comm").trim_end(), "control" | "store") {
+            if read("comm").trim_end() != "control" {
                 continue;
             }
             let thread = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
