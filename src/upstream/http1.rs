@@ -89,6 +89,8 @@ pub(super) struct Sending<B> {
     announced: Vec<HeaderName>,
     /// All of it is in the outbox.
     ended: bool,
+    /// A write has been tried.
+    tried: bool,
     /// Some of it has left.
     begun: bool,
 }
@@ -100,7 +102,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
         let left = if let Framing::Length(length) = head.framing { length } else { 0 };
         let announced = if head.framing == Framing::Chunked { head::announced(head) } else { Vec::new() };
         let ended = left == 0 && head.framing != Framing::Chunked;
-        Self { body, outbox, framing: head.framing, left, announced, ended, begun: false }
+        Self { body, outbox, framing: head.framing, left, announced, ended, tried: false, begun: false }
     }
 
     /// The body of a request that has not been tried to send: nothing has been taken of it.
@@ -126,6 +128,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
                 ready!(Pin::new(io).poll_flush(cx))?;
                 return if self.ended { Poll::Ready(Ok(())) } else { Poll::Pending };
             }
+            self.tried = true;
             ready!(self.outbox.poll_write(Pin::new(io), cx))?;
             self.begun = true;
         }
@@ -209,7 +212,10 @@ where
         Ok(found) => found,
         Err(error) => {
             // A body that has broken off will do so on every connection.
-            let unsent = !sending.begun && !matches!(error, ExchangeError::Body(_));
+            let broken_off = matches!(error, ExchangeError::Body(_));
+            // Over TLS a write that fails may have put a part on the wire all the same.
+            let begun = sending.begun || sending.tried && connection.io.is_tls();
+            let unsent = !begun && !broken_off;
             return Err((error, unsent.then_some(sending)));
         }
     };
