@@ -14,6 +14,9 @@ pub enum Read<T> {
     Wrong(&'static str),
 }
 
+/// Why a body is [`Read::Wrong`] to every reader there is.
+pub const BROKEN: &str = "a chunk that is not as long as it says";
+
 /// Field names in lower case, values without the white space around them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Fields(pub Vec<(String, Vec<u8>)>);
@@ -232,10 +235,13 @@ fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, Fields)> {
         if digits > 7 {
             return Read::Wrong("a chunk beyond measure");
         }
-        match rest[digits..] {
-            [] | [b'\r'] => return Read::More,
-            [b'\r', b'\n', ..] if digits > 0 => {}
+        let Some(end) = rest.iter().position(|&byte| byte == b'\r') else {
+            return if digits < rest.len() { Read::Wrong("more than a chunk size") } else { Read::More };
+        };
+        match rest[end..] {
+            [b'\r'] => return Read::More,
             // Extensions are allowed, but nobody needs them.
+            [b'\r', b'\n', ..] if digits > 0 && end == digits => {}
             _ => return Read::Wrong("no chunk size"),
         }
         let size = usize::from_str_radix(&text(&rest[..digits]), 16).unwrap_or_default();
@@ -246,7 +252,7 @@ fn chunked(bytes: &[u8]) -> Read<(Vec<u8>, Fields)> {
         match bytes[start..].split_at_checked(size) {
             Some((data, [b'\r', b'\n', ..])) => body.extend_from_slice(data),
             None | Some((_, [] | [b'\r'])) => return Read::More,
-            Some(_) => return Read::Wrong("a chunk longer than its size"),
+            Some(_) => return Read::Wrong(BROKEN),
         }
         start += size + 2;
     }

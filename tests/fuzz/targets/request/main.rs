@@ -78,9 +78,10 @@ async fn run(gateway: &Gateway, control: u8, bytes: &[u8]) {
         settle(mock).await;
     }
     client.judge(&meant);
-    judge(mock, &meant, script);
     drop(client);
     settle(mock).await;
+    // Not before: what the client breaks off has to be seen breaking off.
+    judge(mock, &meant, script);
 
     mock.reset_seen();
     let canary = b"GET /canary HTTP/1.1\r\nhost: canary\r\n\r\n";

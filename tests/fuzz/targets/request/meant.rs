@@ -10,7 +10,7 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 pub(crate) struct Meant {
     /// Those in front that are whole and have one reading only.
     pub(crate) requests: Vec<Request>,
-    /// The head of one more is there, and a part of its body.
+    /// The head of one more is there, and a part of its body or one that is broken.
     pub(crate) begun: bool,
     /// How many more there may be in the rest, which has more than one reading or none.
     pub(crate) doubtful: usize,
@@ -35,6 +35,11 @@ impl Meant {
                 }
                 Read::More => {
                     meant.begun = matches!(http1::head(rest), Read::Whole(..));
+                    return meant;
+                }
+                // What comes behind it cannot be found, and is lost with the connection.
+                Read::Wrong(http1::BROKEN) => {
+                    meant.begun = true;
                     return meant;
                 }
                 Read::Wrong(_) => {

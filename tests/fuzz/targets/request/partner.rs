@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use bearerd::credential::RefreshHandle;
-use bearerd_fuzz::http1::{self, Head, Read, Request};
+use bearerd_fuzz::http1::{self, Framing, Head, Read, Request};
 use bearerd_fuzz::login::{might_climb, might_log_in};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -124,8 +124,8 @@ impl Mock {
                         let _ = stream.shutdown().await;
                         return;
                     }
-                    if head.fields.has("upgrade") && script.kind == Kind::Upgrade {
-                        assert_eq!(bytes.len(), length, "bytes before the 101:\n{shown}");
+                    if head.framing == Framing::Length(0) {
+                        assert_eq!(bytes.len(), length, "more than was asked:\n{shown}");
                     }
                     if script.early && self.answer(&mut stream, &head, script.kind).await.is_err() {
                         return;
