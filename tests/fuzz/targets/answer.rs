@@ -143,6 +143,10 @@ impl<'a> Answer<'a> {
     fn fits_set(&self, set: &TokenSet) {
         if let Some(json) = self.json.as_ref().filter(|_| !self.is_envelope()) {
             let given = |name: &str| json[name].as_str();
+            // A set is taken whole or not at all.
+            assert!(json["refresh_token"].is_null() || json["refresh_token"].is_string());
+            let kind = given("token_type").map_or(true, |kind| kind.eq_ignore_ascii_case("bearer"));
+            assert!(json["token_type"].is_null() || (json["token_type"].is_string() && kind));
             assert_eq!(Some(set.access.expose()), given("access_token"));
             assert_eq!(set.refresh.as_ref().map(|token| token.expose()), given("refresh_token"));
             if let Some(seconds) = json["expires_in"].as_u64().filter(|&seconds| seconds > 0) {
