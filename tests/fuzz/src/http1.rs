@@ -31,11 +31,12 @@ pub struct Head {
 }
 
 /// How the end of a body is found.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Framing {
     Length(usize),
     Chunked,
     /// Of answers only: the body ends with the connection.
+    #[default]
     Close,
 }
 
@@ -48,7 +49,7 @@ pub struct Request {
 }
 
 /// An answer. The body of one that ends with its connection is whatever is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Response {
     pub status: u16,
     pub fields: Fields,
@@ -132,17 +133,7 @@ pub fn response(bytes: &[u8], method: &str) -> Read<Response> {
         Read::More => return Read::More,
         Read::Wrong(why) => return Read::Wrong(why),
     };
-    let status = match lines[0]
-        .strip_prefix(b"HTTP/1.")
-        .and_then(|rest| rest.strip_prefix(b"1 ").or_else(|| rest.strip_prefix(b"0 ")))
-        .map(|rest| rest.split_at_checked(3))
-    {
-        Some(Some((digits, [b' ', ..]))) => {
-            std::str::from_utf8(digits).ok().and_then(|text| text.parse().ok())
-        }
-        _ => None,
-    };
-    let Some(status @ 100..=599) = status else { return Read::Wrong("no status line") };
+    let Some(status) = status(lines[0]) else { return Read::Wrong("no status line") };
     let fields = match fields(&lines[1..]) {
         Ok(fields) => fields,
         Err(why) => return Read::Wrong(why),
@@ -160,6 +151,14 @@ pub fn response(bytes: &[u8], method: &str) -> Read<Response> {
         Read::More => Read::More,
         Read::Wrong(why) => Read::Wrong(why),
     }
+}
+
+fn status(line: &[u8]) -> Option<u16> {
+    // A proxy may be told that a client speaks HTTP/1.0, and speak it too.
+    let rest = line.strip_prefix(b"HTTP/1.1 ").or_else(|| line.strip_prefix(b"HTTP/1.0 "))?;
+    let (digits, [b' ', reason @ ..]) = rest.split_at_checked(3)? else { return None };
+    let status = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?.parse().ok()?;
+    (reason.iter().all(is_text) && status >= 100).then_some(status)
 }
 
 /// The lines of a head, without the empty one that ends it.
@@ -193,7 +192,7 @@ fn fields(lines: &[&[u8]]) -> Result<Fields, &'static str> {
         if name.is_empty() || !name.iter().all(is_token) {
             return Err("no field name");
         }
-        if !value.iter().all(|byte| matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)) {
+        if !value.iter().all(is_text) {
             return Err("a control character in a value");
         }
         fields.push((text(name).to_ascii_lowercase(), value.to_vec()));
@@ -275,6 +274,10 @@ fn trim(value: &[u8]) -> &[u8] {
     let start = value.iter().position(|byte| !space(byte)).unwrap_or(value.len());
     let end = value.iter().rposition(|byte| !space(byte)).map_or(start, |end| end + 1);
     &value[start..end]
+}
+
+fn is_text(byte: &u8) -> bool {
+    matches!(byte, b'\t' | 0x20..=0x7e | 0x80..)
 }
 
 fn is_token(byte: &u8) -> bool {

@@ -27,6 +27,8 @@ mod listener {
     use tokio::io::DuplexStream;
     use tokio::sync::watch;
 
+    mod activity;
+    mod aside;
     mod connection;
 
     /// As in the product, which does not show it.
@@ -37,7 +39,7 @@ mod listener {
 
     pub(crate) async fn serve(stream: DuplexStream, proxy: Proxy, phase: watch::Receiver<Phase>) {
         let time = Duration::from_secs(60);
-        let limits = connection::Limits { header: time, idle: time, still: time };
+        let limits = activity::Limits { header: time, idle: time, request: time, still: time };
         connection::serve(stream, proxy, limits, phase).await;
     }
 }

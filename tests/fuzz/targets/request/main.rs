@@ -1,26 +1,25 @@
 //! A whole request: bytes from a client, through the gateway, to a partner that forgives nothing.
 //!
 //! The first byte of the input says how the partner answers and in what pieces the rest is sent; the
-//! rest is what a client sends on one connection. What reaches the partner must be what a client can
+//! rest is what a client sends on one connection. If there is a line `%%` in it, what comes after that
+//! is what the partner answers every request with instead. What reaches the partner must be what a client can
 //! have meant, with bearerd's credentials on it. Then another client sends a request that there is
 //! nothing wrong with, and must be answered: nothing of the first one's has stayed on a connection.
 #![no_main]
 
+mod client;
 mod gateway;
 mod meant;
 mod partner;
 #[path = "../../../../benches/support/mod.rs"]
 mod support;
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
+use std::cell::Cell;
 use std::time::Duration;
 
-use bearerd_fuzz::http1::{self, Framing, Read};
 use libfuzzer_sys::fuzz_target;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf};
-use tokio::task::{AbortHandle, spawn_local};
 
+use self::client::Client;
 use self::gateway::Gateway;
 use self::meant::{Meant, goes_on_as};
 use self::partner::{Kind, Mock, Script};
@@ -54,9 +53,15 @@ async fn run(gateway: &Gateway, control: u8, bytes: &[u8]) {
     }
     INPUTS.set(INPUTS.get() + 1);
 
-    let script = Script { kind: KINDS[usize::from(control % 8)], early: control & 8 != 0 };
+    const RAW: &[u8] = b"\n%%\n";
+    let split = bytes.windows(RAW.len()).position(|part| part == RAW);
+    let (bytes, raw) = match split {
+        Some(at) => (&bytes[..at], Some(bytes[at + RAW.len()..].into())),
+        None => (bytes, None),
+    };
+    let script = Script { kind: KINDS[usize::from(control % 8)], early: control & 8 != 0, raw };
     let mock = &*gateway.mock;
-    mock.reset(script);
+    mock.reset(script.clone());
     let proxy = gateway.proxy();
     let meant = Meant::by(bytes);
     let mut client = Client::new(gateway.connect(&proxy), mock);
@@ -71,17 +76,17 @@ async fn run(gateway: &Gateway, control: u8, bytes: &[u8]) {
     settle(mock).await;
     // The system may have been slow; that a client waits in vain is said only when it has had time.
     for _ in 0..20 {
-        if client.is_content(&meant) {
+        if client.is_content(&meant, &script) {
             break;
         }
         std::thread::sleep(Duration::from_millis(5));
         settle(mock).await;
     }
-    client.judge(&meant);
+    client.judge(&meant, &script);
     drop(client);
     settle(mock).await;
     // Not before: what the client breaks off has to be seen breaking off.
-    judge(mock, &meant, script);
+    judge(mock, &meant, &script);
 
     mock.reset_seen();
     let canary = b"GET /canary HTTP/1.1\r\nhost: canary\r\n\r\n";
@@ -90,14 +95,14 @@ async fn run(gateway: &Gateway, control: u8, bytes: &[u8]) {
     let only = Meant::by(canary);
     for _ in 0..200 {
         settle(mock).await;
-        if client.is_content(&only) {
+        if client.is_content(&only, &Script::PLAIN) {
             break;
         }
         std::thread::sleep(Duration::from_millis(5));
     }
-    client.judge(&only);
-    assert!(client.received.borrow().starts_with(b"HTTP/1.1 200 "), "{}", client.shown());
-    judge(mock, &only, mock.script.get());
+    client.judge(&only, &Script::PLAIN);
+    client.has_plain_answer();
+    judge(mock, &only, &Script::PLAIN);
     drop(client);
     mock.reset(script);
     settle(mock).await;
@@ -111,7 +116,7 @@ async fn run(gateway: &Gateway, control: u8, bytes: &[u8]) {
 }
 
 /// Waits until nothing moves any more.
-async fn settle(mock: &Mock) {
+pub(crate) async fn settle(mock: &Mock) {
     const QUIET: u32 = 4;
     let mut quiet = 0;
     let mut moved = mock.moved.get();
@@ -125,9 +130,9 @@ async fn settle(mock: &Mock) {
 }
 
 /// What has reached the partner, against what was meant.
-fn judge(mock: &Mock, meant: &Meant, script: Script) {
+fn judge(mock: &Mock, meant: &Meant, script: &Script) {
     let seen = mock.seen.borrow();
-    let refuses = matches!(script.kind, Kind::RefusedOnce | Kind::RefusedAlways);
+    let refuses = script.refuses();
     let most = if refuses { 2 * meant.most() } else { meant.most() };
     assert!(mock.heads.get() <= most, "{} heads at the partner, and at most {most} meant", mock.heads.get());
     // Each of them is one that was meant, in the same order; again only if it was refused.
@@ -145,116 +150,4 @@ fn judge(mock: &Mock, meant: &Meant, script: Script) {
             doubtful -= 1;
         }
     }
-}
-
-/// A client, and what it has been answered.
-struct Client {
-    writer: WriteHalf<DuplexStream>,
-    reader: AbortHandle,
-    received: Rc<RefCell<Vec<u8>>>,
-    ended: Rc<Cell<bool>>,
-}
-
-impl Client {
-    fn new(stream: DuplexStream, mock: &Mock) -> Self {
-        let (reader, writer) = tokio::io::split(stream);
-        let (received, ended) = (Rc::default(), Rc::default());
-        let moved = Rc::clone(&mock.moved);
-        let reader = spawn_local(read(reader, Rc::clone(&received), Rc::clone(&ended), moved)).abort_handle();
-        Self { writer, reader, received, ended }
-    }
-
-    async fn send(&mut self, bytes: &[u8], piece: usize, mock: &Mock, slowly: bool) {
-        for piece in bytes.chunks(piece) {
-            if self.writer.write_all(piece).await.is_err() {
-                return;
-            }
-            match slowly {
-                true => settle(mock).await,
-                false => tokio::task::yield_now().await,
-            }
-        }
-    }
-
-    fn shown(&self) -> String {
-        self.received.borrow().escape_ascii().to_string()
-    }
-
-    /// Whether there is nothing that it still waits for.
-    fn is_content(&self, meant: &Meant) -> bool {
-        self.ended.get() || self.answers(meant).is_ok_and(|count| count >= meant.requests.len())
-    }
-
-    /// Judges what has come.
-    fn judge(&self, meant: &Meant) {
-        let answers = self.answers(meant).unwrap_or_else(|why| panic!("{why}:\n{}", self.shown()));
-        // One more may be to what is no request at all.
-        assert!(answers <= meant.most() + 1 || answers == usize::MAX, "{answers} answers:\n{}", self.shown());
-        assert!(
-            self.is_content(meant),
-            "{answers} of {} requests are answered:\n{}",
-            meant.requests.len(),
-            self.shown()
-        );
-        let received = self.received.borrow();
-        assert!(!received.windows(64).any(|part| part == [b'0'; 64]), "a token:\n{}", self.shown());
-    }
-
-    /// How many answers have come; the most there is if it is no longer HTTP/1.1.
-    fn answers(&self, meant: &Meant) -> Result<usize, &'static str> {
-        let received = self.received.borrow();
-        let mut rest = &received[..];
-        let mut count = 0;
-        while !rest.is_empty() {
-            let method = match meant.requests.get(count) {
-                Some(request) => request.head.method.as_str(),
-                None if meant.may_be_head => return Ok(usize::MAX),
-                None => "",
-            };
-            let answer = match http1::response(rest, method) {
-                Read::Whole(answer, length) => {
-                    rest = &rest[length..];
-                    answer
-                }
-                Read::More if self.ended.get() => return Ok(count),
-                Read::More => return Err("half an answer"),
-                Read::Wrong(why) => return Err(why),
-            };
-            for name in ["keep-alive", "x-hop", "proxy-connection", "te"] {
-                if answer.fields.has(name) {
-                    return Err("a field that was for another hop");
-                }
-            }
-            match answer.status {
-                101 => return Ok(usize::MAX),
-                100..=199 => continue,
-                _ if answer.framing == Framing::Close && !self.ended.get() => {
-                    return Err("an answer without end");
-                }
-                _ => count += 1,
-            }
-        }
-        Ok(count)
-    }
-}
-
-impl Drop for Client {
-    fn drop(&mut self) {
-        self.reader.abort();
-    }
-}
-
-async fn read(
-    mut reader: ReadHalf<DuplexStream>,
-    received: Rc<RefCell<Vec<u8>>>,
-    ended: Rc<Cell<bool>>,
-    moved: Rc<Cell<u64>>,
-) {
-    let mut piece = Vec::with_capacity(4096);
-    while reader.read_buf(&mut piece).await.unwrap_or(0) > 0 {
-        received.borrow_mut().append(&mut piece);
-        moved.update(|moved| moved + 1);
-    }
-    ended.set(true);
-    moved.update(|moved| moved + 1);
 }

@@ -20,11 +20,31 @@ pub(crate) const CODES: [&str; 2] = ["ONE", "TWO"];
 pub(crate) const SERVICE: &str = "fuzz-service";
 
 /// How requests are answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Script {
     pub(crate) kind: Kind,
     /// At the end of the head already.
     pub(crate) early: bool,
+    /// With these bytes, whatever the kind; after them the connection ends if it is an odd one.
+    pub(crate) raw: Option<Rc<[u8]>>,
+}
+
+impl Script {
+    /// With 200 and two bytes.
+    pub(crate) const PLAIN: Self = Self { kind: Kind::Length, early: false, raw: None };
+
+    /// Whether requests may be refused, and then come again.
+    pub(crate) fn refuses(&self) -> bool {
+        match &self.raw {
+            Some(raw) => raw.windows(4).any(|part| part == b" 401"),
+            None => matches!(self.kind, Kind::RefusedOnce | Kind::RefusedAlways),
+        }
+    }
+
+    /// Whether the connection ends after the bytes.
+    pub(crate) fn closes(&self) -> bool {
+        self.kind as u8 % 2 == 1
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +68,7 @@ pub(crate) struct Mock {
     credential: Arc<RefreshHandle>,
     /// The number of the token in use.
     newest: Cell<u64>,
-    pub(crate) script: Cell<Script>,
+    pub(crate) script: RefCell<Script>,
     /// The requests that have come whole.
     pub(crate) seen: RefCell<Vec<Request>>,
     /// How many heads have come, of requests that were whole or not.
@@ -65,7 +85,7 @@ impl Mock {
             authority: format!("127.0.0.1:{port}"),
             credential,
             newest: Cell::new(0),
-            script: Cell::new(Script { kind: Kind::Length, early: false }),
+            script: RefCell::new(Script::PLAIN),
             seen: RefCell::default(),
             heads: Cell::new(0),
             refused: Cell::new(false),
@@ -88,7 +108,7 @@ impl Mock {
 
     /// Forgets what has come, and closes every connection.
     pub(crate) fn reset(&self, script: Script) {
-        self.script.set(script);
+        self.script.replace(script);
         self.seen.borrow_mut().clear();
         self.heads.set(0);
         self.refused.set(false);
@@ -97,7 +117,7 @@ impl Mock {
 
     /// Forgets what has come; from now on answers in the simplest way.
     pub(crate) fn reset_seen(&self) {
-        self.script.set(Script { kind: Kind::Length, early: false });
+        self.script.replace(Script::PLAIN);
         self.seen.borrow_mut().clear();
         self.heads.set(0);
         self.refused.set(false);
@@ -112,7 +132,7 @@ impl Mock {
         let mut bytes = Vec::new();
         let mut begun = false;
         loop {
-            let script = self.script.get();
+            let script = self.script.borrow().clone();
             let shown = bytes.escape_ascii();
             match http1::head(&bytes) {
                 Read::Wrong(why) => panic!("{why} in what reached the partner:\n{shown}"),
@@ -120,14 +140,14 @@ impl Mock {
                     begun = true;
                     self.heads.update(|heads| heads + 1);
                     self.check(&head, &shown);
-                    if script.kind == Kind::Lost && self.heads.get() % 2 == 0 {
+                    if script.raw.is_none() && script.kind == Kind::Lost && self.heads.get() % 2 == 0 {
                         let _ = stream.shutdown().await;
                         return;
                     }
                     if head.framing == Framing::Length(0) {
                         assert_eq!(bytes.len(), length, "more than was asked:\n{shown}");
                     }
-                    if script.early && self.answer(&mut stream, &head, script.kind).await.is_err() {
+                    if script.early && self.answer(&mut stream, &head, &script).await.is_err() {
                         return;
                     }
                 }
@@ -147,7 +167,7 @@ impl Mock {
                     begun = false;
                     let head = request.head.clone();
                     self.take(request);
-                    if !script.early && self.answer(&mut stream, &head, script.kind).await.is_err() {
+                    if !script.early && self.answer(&mut stream, &head, &script).await.is_err() {
                         return;
                     }
                 }
@@ -163,8 +183,24 @@ impl Mock {
     }
 
     /// An error if nothing may follow on this connection.
-    async fn answer(&self, stream: &mut TcpStream, head: &Head, kind: Kind) -> Result<(), ()> {
+    async fn answer(&self, stream: &mut TcpStream, head: &Head, script: &Script) -> Result<(), ()> {
         const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n";
+        if let Some(raw) = &script.raw {
+            if script.refuses() {
+                self.publish(&self.credential).await;
+            }
+            stream.write_all(raw).await.map_err(drop)?;
+            let switches = head.fields.has("upgrade") && raw.windows(4).any(|part| part == b" 101");
+            if !script.closes() && !switches {
+                return Ok(());
+            }
+            if script.closes() {
+                let _ = stream.shutdown().await;
+            }
+            self.drain(stream).await;
+            return Err(());
+        }
+        let kind = script.kind;
         let refuse = match kind {
             Kind::RefusedOnce => !self.refused.get(),
             Kind::RefusedAlways => true,
@@ -200,17 +236,24 @@ impl Mock {
         match kind {
             Kind::Close if !refuse => {
                 let _ = stream.shutdown().await;
+                self.drain(stream).await;
                 Err(())
             }
             Kind::Upgrade if answer.starts_with("HTTP/1.1 101 ") => {
                 // From here on it is no HTTP.
-                let mut bytes = Vec::new();
-                while stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {
-                    self.moved.update(|moved| moved + 1);
-                }
+                self.drain(stream).await;
                 Err(())
             }
             _ => Ok(()),
+        }
+    }
+
+    /// Reads until the other side closes: closed before that, a connection is reset, and what was
+    /// sent on it may be lost.
+    async fn drain(&self, stream: &mut TcpStream) {
+        let mut bytes = Vec::new();
+        while stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {
+            self.moved.update(|moved| moved + 1);
         }
     }
 
@@ -229,7 +272,7 @@ impl Mock {
         assert!(is_ours, "{shown}");
         assert!(fields.all("via").any(|via| via.starts_with(b"1.1 bearerd-")), "{shown}");
 
-        assert!(method != "CONNECT" && method != "TRACE", "{shown}");
+        assert!(!["CONNECT", "TRACE"].iter().any(|other| method.eq_ignore_ascii_case(other)), "{shown}");
         let path = target.split(|&byte| byte == b'?').next().unwrap_or_default();
         let base = if code == 0 { "" } else { "/base" };
         if !(method == "OPTIONS" && path == b"*") {
