@@ -144,7 +144,7 @@ async fn read(
 }
 
 /// What the bytes that the partner answers with are.
-enum Reading {
+pub(crate) enum Reading {
     /// An answer, which has one reading only.
     One(Response),
     /// The beginning of one.
@@ -154,7 +154,7 @@ enum Reading {
 }
 
 impl Reading {
-    fn of(script: &Script, method: &str) -> Self {
+    pub(crate) fn of(script: &Script, method: &str) -> Self {
         // More than this may be more than is taken.
         const MOST_FIELDS: usize = 64;
         let Some(raw) = &script.raw else { return Self::One(Response::default()) };
@@ -176,6 +176,11 @@ impl Reading {
                 Read::Wrong(_) => return Self::Unclear,
             }
         }
+    }
+
+    /// Whether the partner says that nothing may follow on the connection.
+    pub(crate) fn is_last(&self) -> bool {
+        matches!(self, Self::One(answer) if answer.fields.one("connection") == Some(b"close"))
     }
 
     /// Whether `answer` is what a client may be given for it.

@@ -12,6 +12,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::{AbortHandle, spawn_local};
 
+use crate::client::Reading;
 use crate::support::{publish, token};
 
 /// The values of `Partner-Code`, one for each partner.
@@ -190,6 +191,11 @@ impl Mock {
                 self.publish(&self.credential).await;
             }
             stream.write_all(raw).await.map_err(drop)?;
+            if Reading::of(script, &head.method).is_last() && !script.early && !script.closes() {
+                let more = self.drain(stream).await;
+                assert!(more.is_empty(), "more after the last answer:\n{}", more.escape_ascii());
+                return Err(());
+            }
             let switches = head.fields.has("upgrade") && raw.windows(4).any(|part| part == b" 101");
             if !script.closes() && !switches {
                 return Ok(());
@@ -250,11 +256,12 @@ impl Mock {
 
     /// Reads until the other side closes: closed before that, a connection is reset, and what was
     /// sent on it may be lost.
-    async fn drain(&self, stream: &mut TcpStream) {
+    async fn drain(&self, stream: &mut TcpStream) -> Vec<u8> {
         let mut bytes = Vec::new();
         while stream.read_buf(&mut bytes).await.unwrap_or(0) > 0 {
             self.moved.update(|moved| moved + 1);
         }
+        bytes
     }
 
     /// What must be true of every head that reaches the partner.
