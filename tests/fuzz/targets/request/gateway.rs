@@ -30,6 +30,7 @@ mod listener {
     mod activity;
     mod aside;
     mod connection;
+    mod version;
 
     /// As in the product, which does not show it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq)]
