@@ -134,7 +134,8 @@ impl<'a> Answer<'a> {
             }
             Outcome::Unknown(cause) => {
                 said(cause);
-                assert!(!matches!(status, 408 | 425 | 429 | 503) && !(status == 500 && repeat_on_5xx));
+                assert!(!matches!(status, 408 | 425 | 429 | 503));
+                assert!(status != 500 || !repeat_on_5xx);
                 assert!(!self.is_plainly_good());
             }
         }
@@ -145,7 +146,7 @@ impl<'a> Answer<'a> {
             let given = |name: &str| json[name].as_str();
             // A set is taken whole or not at all.
             assert!(json["refresh_token"].is_null() || json["refresh_token"].is_string());
-            let kind = given("token_type").map_or(true, |kind| kind.eq_ignore_ascii_case("bearer"));
+            let kind = given("token_type").is_none_or(|kind| kind.eq_ignore_ascii_case("bearer"));
             assert!(json["token_type"].is_null() || (json["token_type"].is_string() && kind));
             assert_eq!(Some(set.access.expose()), given("access_token"));
             assert_eq!(set.refresh.as_ref().map(|token| token.expose()), given("refresh_token"));

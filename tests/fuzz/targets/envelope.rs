@@ -63,7 +63,7 @@ fn comes_back(key: &EnvelopeKey, plaintext: &[u8]) {
 
 /// SP 800-38A section 6.2 and RFC 5652 section 6.3, block by block.
 fn reference(iv: Iv, text: &str) -> Option<Vec<u8>> {
-    if text.len() % 2 != 0 || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !text.len().is_multiple_of(2) || !text.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let bytes: Vec<u8> =

@@ -48,7 +48,7 @@ async fn run(gateway: &Gateway, control: u8, bytes: &[u8]) {
         Kind::Upgrade,
         Kind::Lost,
     ];
-    if INPUTS.get() % 1000 == 0 {
+    if INPUTS.get().is_multiple_of(1000) {
         gateway.renew().await;
     }
     INPUTS.set(INPUTS.get() + 1);

@@ -141,7 +141,8 @@ impl Mock {
                     begun = true;
                     self.heads.update(|heads| heads + 1);
                     self.check(&head, &shown);
-                    if script.raw.is_none() && script.kind == Kind::Lost && self.heads.get() % 2 == 0 {
+                    if script.raw.is_none() && script.kind == Kind::Lost && self.heads.get().is_multiple_of(2)
+                    {
                         let _ = stream.shutdown().await;
                         return;
                     }
