@@ -71,7 +71,7 @@
 //! [`app`] composes the parts from a [`config::Config`]; [`cli`] is the command line. A module uses
 //! those below it in this list and never one above: `cli`, `app`, `config`, `admin`, `listener`,
 //! `proxy`, `upstream`, `sandbox`, `credential`, `partner`, `store`, `metrics`, `telemetry`,
-//! `descriptors`, `token`, `clock`.
+//! `descriptors`, `trust`, `token`, `clock`.
 //!
 //! # Embedding
 //!
@@ -95,4 +95,5 @@ pub mod sandbox;
 pub mod store;
 pub mod telemetry;
 pub mod token;
+pub mod trust;
 pub mod upstream;

@@ -16,9 +16,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use secrecy::{ExposeSecret, SecretString};
 
-pub use self::connect::{
-    ConnectError, Connected, Connector, ConnectorError, Phase, TlsFailure, Transport, Versions,
-};
+pub use self::connect::{ConnectError, Connected, Connector, ConnectorError, Phase, Transport, Versions};
 pub use self::endpoint::HttpEndpoint;
 pub use self::origin::{BaseUrl, BaseUrlError, Scheme};
 use crate::store::BoxFuture;

@@ -6,7 +6,6 @@
 
 mod error;
 mod transport;
-mod trust;
 
 use std::fmt;
 use std::net::SocketAddr;
@@ -17,11 +16,13 @@ use std::time::Duration;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-pub use self::error::{ConnectError, ConnectorError, Phase, TlsFailure};
+pub use self::error::{ConnectError, ConnectorError, Phase};
 pub use self::transport::Transport;
 use crate::partner::{BaseUrl, Scheme};
+use crate::trust;
 
 /// The name of HTTP/2 in a handshake.
 const HTTP2: &[u8] = b"h2";
@@ -87,11 +88,8 @@ impl Connector {
             Scheme::Https => {
                 let name = ServerName::try_from(base_url.host().to_owned())
                     .map_err(|_| ConnectorError::ServerName { host: base_url.host().to_owned() })?;
-                let config = match ca_file {
-                    Some(path) => trust::only(path)?,
-                    None => trust::system()?,
-                };
-                let offering_versions = TlsConnector::from(trust::offering(&config, versions));
+                let config = trust::client(ca_file)?;
+                let offering_versions = TlsConnector::from(offering(&config, versions));
                 Some(Tls { name, offering_versions, offering_http1: TlsConnector::from(config) })
             }
         };
@@ -185,6 +183,17 @@ impl fmt::Debug for Connector {
             .field("timeout", &self.timeout)
             .finish()
     }
+}
+
+/// What `config`, which offers HTTP/1.1, becomes when it offers `versions`.
+fn offering(config: &Arc<ClientConfig>, versions: Versions) -> Arc<ClientConfig> {
+    let mut offering = match versions {
+        Versions::Http1 => return Arc::clone(config),
+        Versions::Http2 | Versions::Either => ClientConfig::clone(config),
+    };
+    offering.alpn_protocols.insert(0, HTTP2.to_vec());
+    offering.alpn_protocols.truncate(if versions == Versions::Http2 { 1 } else { 2 });
+    Arc::new(offering)
 }
 
 /// Tries the addresses in turn. Each gets an equal share of the time that is left, so that one

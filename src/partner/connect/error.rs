@@ -1,46 +1,22 @@
 //! Why there is no connection, or no connector.
 
 use std::io;
-use std::path::PathBuf;
-
-use tokio_rustls::rustls::{CertificateError, Error as TlsError};
 
 use crate::partner::reason;
+use crate::trust::{TlsFailure, TrustError};
 
 /// Why a connector could not be built. Always for the operator to mend; waiting does not help.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectorError {
-    /// The file of certificate authorities cannot be read.
-    #[error("ca_file {}: {source}", path.display())]
-    CaFile {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// The file is not what it should be. Nothing of its content is shown: it may be a key.
-    #[error("ca_file {}: {problem}; expected PEM with at least one BEGIN CERTIFICATE", path.display())]
-    CaFileContent {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        problem: &'static str,
-    },
-    /// The system has no certificate authorities.
-    #[error(
-        "the system has no certificate authorities; install the package ca-certificates, set SSL_CERT_FILE, \
-         or give the partner a ca_file"
-    )]
-    NoSystemRoots,
+    /// What is to be trusted cannot be read, or is nothing.
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     /// The host can be the subject of no certificate.
     #[error("base_url: no certificate can be issued to the host {host:?}")]
     ServerName {
         /// The host.
         host: String,
     },
-    /// TLS 1.2 and 1.3 are not both to be had from the cryptographic library: a fault of the build.
-    #[error("TLS cannot be set up: {0}")]
-    Tls(#[source] TlsError),
 }
 
 /// Why there is no connection. Waiting may help with each of these, but hardly with a certificate.
@@ -88,49 +64,8 @@ impl ConnectError {
 
     /// What tokio-rustls made of a failed handshake: the library's error is inside the system's.
     pub(super) fn tls(source: io::Error) -> Self {
-        let failure = match source.get_ref().and_then(|e| e.downcast_ref()) {
-            Some(TlsError::InvalidCertificate(error)) => TlsFailure::of(error),
-            _ => TlsFailure::Other,
-        };
+        let failure = TlsFailure::of(&source);
         Self::Tls { failure, source }
-    }
-}
-
-/// How TLS failed, as far as an operator does something different about it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum TlsFailure {
-    /// The certificate has expired or is not valid yet: the partner's fault, or this clock's.
-    CertificateExpired,
-    /// The certificate is for other names: `base_url` is wrong, or somebody is in between.
-    WrongHost,
-    /// The certificate's issuer is not trusted: `ca_file` is missing or wrong, or somebody is in
-    /// between.
-    UnknownIssuer,
-    /// Anything else: no common version or cipher, a bad signature, a connection that broke.
-    Other,
-}
-
-impl TlsFailure {
-    fn of(error: &CertificateError) -> Self {
-        use CertificateError as E;
-        match error {
-            E::Expired | E::ExpiredContext { .. } | E::NotValidYet | E::NotValidYetContext { .. } => {
-                Self::CertificateExpired
-            }
-            E::NotValidForName | E::NotValidForNameContext { .. } => Self::WrongHost,
-            // An issuer of the right name with another key: the authority was made anew.
-            E::UnknownIssuer | E::BadSignature => Self::UnknownIssuer,
-            _ => Self::Other,
-        }
-    }
-
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::CertificateExpired => "its certificate is out of date",
-            Self::WrongHost => "its certificate is for another name",
-            Self::UnknownIssuer => "its certificate's issuer is not trusted",
-            Self::Other => "the handshake failed",
-        }
     }
 }
 

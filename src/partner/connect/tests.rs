@@ -5,6 +5,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::partner::reason;
+use crate::trust::{TlsFailure, TrustError};
 
 fn file(content: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -36,12 +37,12 @@ fn s46_a_ca_file_that_cannot_be_used_is_an_error_that_shows_nothing_of_it() {
         assert!(!error.contains("marked") && !error.contains("PRIVATE"), "{error}");
     }
     let error = new("https://a.example", Some(Path::new("/nonexistent/ca.pem"))).unwrap_err();
-    assert!(matches!(error, ConnectorError::CaFile { .. }), "{error}");
+    assert!(matches!(error, ConnectorError::Trust(TrustError::CaFile { .. })), "{error}");
 }
 
 #[test]
 fn the_system_s_authorities_are_read_once() {
-    match (trust::system(), trust::system()) {
+    match (trust::client(None), trust::client(None)) {
         (Ok(one), Ok(other)) => {
             assert!(Arc::ptr_eq(&one, &other));
             assert_eq!(one.alpn_protocols, [b"http/1.1"]);
@@ -54,11 +55,11 @@ fn the_system_s_authorities_are_read_once() {
 #[test]
 fn what_is_offered_is_what_comes_into_question() {
     let ca = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-    let config = trust::only(file(&ca.cert.pem()).path()).unwrap();
+    let config = trust::client(Some(file(&ca.cert.pem()).path())).unwrap();
     assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-    assert!(Arc::ptr_eq(&trust::offering(&config, Versions::Http1), &config));
-    assert_eq!(trust::offering(&config, Versions::Http2).alpn_protocols, [b"h2"]);
-    assert_eq!(trust::offering(&config, Versions::Either).alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+    assert!(Arc::ptr_eq(&offering(&config, Versions::Http1), &config));
+    assert_eq!(offering(&config, Versions::Http2).alpn_protocols, [b"h2"]);
+    assert_eq!(offering(&config, Versions::Either).alpn_protocols, [&b"h2"[..], b"http/1.1"]);
     // In clear there is nothing to choose by.
     for (asked, comes) in [
         (Versions::Either, Versions::Http1),
