@@ -28,7 +28,7 @@ use crate::listener::{ListenAddr, Settings, Socket, Workers};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::sandbox::Sandbox;
-use crate::store::{FileStore, StoreError};
+use crate::store::{FileStore, Kind, StoreError, postgres};
 use crate::telemetry::{self, Tracing};
 
 /// The version that `/status` and `build_info` show.
@@ -91,10 +91,26 @@ pub fn run(source: Source, config: Config) -> Result<(), RunError> {
         .build()
         .map_err(|error| RunError::System("start the control runtime", error))?;
     share_descriptors(&config);
-    let result = runtime.block_on(App::start_and_run(source, config, bound, store, &log));
+    let result = match &config.store.kind {
+        Kind::File => runtime.block_on(App::start_and_run(source, config, bound, store, &log)),
+        Kind::Postgres(database) => runtime.block_on(look_at(database)),
+    };
     // A task that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
+}
+
+/// What an operator has to mend before the database can be used. A database that is away is none of
+/// it: what the journal holds may serve until it is back.
+async fn look_at(database: &postgres::Database) -> Result<(), RunError> {
+    let connect = postgres::Connect::new(database).map_err(RunError::Store)?;
+    match postgres::look(&connect).await {
+        Ok(()) | Err(StoreError::Unreachable { .. }) => Err(RunError::System(
+            "use store.kind \"postgres\"",
+            io::Error::new(io::ErrorKind::Unsupported, "not in this version"),
+        )),
+        Err(error) => Err(RunError::Store(error)),
+    }
 }
 
 /// Every socket, bound before anything else is done.

@@ -15,6 +15,7 @@ mod secret;
 mod section;
 mod sections;
 mod show;
+mod store;
 #[cfg(test)]
 mod tests;
 mod value;
@@ -32,7 +33,7 @@ pub use self::errors::Errors;
 use self::section::Section;
 use crate::partner::Versions;
 use crate::token::RefreshToken;
-use crate::{admin, credential, listener, partner as endpoint, proxy, sandbox, store, telemetry};
+use crate::{admin, credential, listener, partner as endpoint, proxy, sandbox, telemetry};
 
 /// A configuration that has been understood whole. Every part is the configuration of one module.
 #[derive(Debug, Clone)]
@@ -46,7 +47,7 @@ pub struct Config {
     /// `[log]`.
     pub log: telemetry::Config,
     /// `[store]`.
-    pub store: store::Config,
+    pub store: crate::store::Config,
     /// Every `[[partner]]`, in the order of the file.
     pub partners: Vec<PartnerConfig>,
     /// `[sandbox]`.

@@ -4,6 +4,7 @@
 //! process or the machine at any later instruction does not lose it.
 
 mod file;
+pub mod postgres;
 mod seal;
 #[cfg(test)]
 mod testing;
@@ -17,6 +18,7 @@ use subtle::ConstantTimeEq;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::file::FileStore;
+use self::postgres::Database;
 use crate::clock::UnixMillis;
 use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 
@@ -26,6 +28,8 @@ pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 /// The section `[store]`.
 #[derive(Debug, Clone)]
 pub struct Config {
+    /// Where the records that count are.
+    pub kind: Kind,
     /// The directory that holds the journal of every partner.
     pub path: PathBuf,
     /// AES-256-GCM at rest; without it records carry a SHA-256 only. Records from before there was
@@ -35,9 +39,34 @@ pub struct Config {
     pub previous_key: Option<StoreKey>,
 }
 
+/// Where the records that count are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Kind {
+    /// In the journal.
+    File,
+    /// In a database that several bearerds share; the journal holds what is not there yet. There
+    /// always is a key.
+    Postgres(Database),
+}
+
 /// The 32 bytes of `store.key`. Wiped on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct StoreKey([u8; 32]);
+
+impl Config {
+    /// Whether both are one store, reached in the same way.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let same_key = |a: &Option<StoreKey>, b: &Option<StoreKey>| match (a, b) {
+            (Some(a), Some(b)) => a.is_same(b),
+            (None, None) => true,
+            _ => false,
+        };
+        self.kind == other.kind
+            && self.path == other.path
+            && same_key(&self.key, &other.key)
+            && same_key(&self.previous_key, &other.previous_key)
+    }
+}
 
 impl StoreKey {
     /// Takes 64 hexadecimal digits of either case.
@@ -201,6 +230,25 @@ pub enum StoreError {
         /// The newest of the files, or the newest that is not just damaged.
         path: PathBuf,
         /// What is wrong with it.
+        problem: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The database cannot be reached, or takes no writes, or cannot do its work now. Waiting may
+    /// help.
+    #[error("{database}: {problem}")]
+    Unreachable {
+        /// `host:port/name`.
+        database: String,
+        /// What is the matter.
+        problem: String,
+    },
+    /// The database refuses, and goes on refusing until the operator has mended something.
+    #[error("{database}: {problem}; {remedy}")]
+    Database {
+        /// `host:port/name`.
+        database: String,
+        /// What is wrong.
         problem: String,
         /// What to do.
         remedy: String,

@@ -106,19 +106,11 @@ impl Reloader {
     /// What cannot change while bearerd runs, and is different in `next`.
     fn fixed(&self, next: &Config) -> Vec<String> {
         let (old, new) = (&self.config, next);
-        let same_key = |a: &Option<crate::store::StoreKey>, b: &Option<crate::store::StoreKey>| match (a, b) {
-            (Some(a), Some(b)) => a.is_same(b),
-            (None, None) => true,
-            _ => false,
-        };
-        let store = old.store.path == new.store.path
-            && same_key(&old.store.key, &new.store.key)
-            && same_key(&old.store.previous_key, &new.store.previous_key);
         [
             ("server.listen", old.listener.listen == new.listener.listen),
             ("server.threads", old.listener.threads == new.listener.threads),
             ("admin.listen", old.admin.listen == new.admin.listen),
-            ("store", store),
+            ("store", old.store.is_same(&new.store)),
             ("sandbox", old.sandbox == new.sandbox),
         ]
         .into_iter()

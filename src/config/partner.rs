@@ -13,7 +13,7 @@ use super::credentials::{iv, key, login, sandbox_login, seed};
 use super::route::{header_value, headers, route};
 use super::section::Section;
 use super::sections::{DAY, MS, SECOND, below};
-use super::value::{kind, path_quoted, quoted};
+use super::value::{kind, quoted};
 use super::{PartnerConfig, address};
 use crate::listener::{self, ListenAddr};
 use crate::partner::{self, BaseUrl, Scheme, Versions};
@@ -243,27 +243,9 @@ fn versions(s: &mut Section<'_, '_>, url: Option<&BaseUrl>, sandbox: bool) -> Ve
 }
 
 fn ca_file(s: &mut Section<'_, '_>, url: Option<&BaseUrl>) -> Option<PathBuf> {
-    const MAX: u64 = 1024 * 1024;
-    const EXPECTED: &str = "a readable PEM file with a certificate";
-    let cx = s.cx;
-    let path = s.text("ca_file", EXPECTED, |text| {
-        let path = cx.path(address::is_path(text)?.to_str().unwrap_or_default());
-        cx.watch(&path);
-        let problem = |what: &str| format!("{}: {what}", path_quoted(&path));
-        let meta = std::fs::metadata(&path).map_err(|error| problem(&error.to_string()))?;
-        if !meta.is_file() || meta.len() > MAX {
-            return Err(problem("not a regular file of at most 1 MiB"));
-        }
-        let pem = std::fs::read(&path).map_err(|error| problem(&error.to_string()))?;
-        let mark = b"-----BEGIN CERTIFICATE-----";
-        match pem.windows(mark.len()).any(|window| window == mark) {
-            true => Ok(path),
-            false => Err(problem("no certificate in it")),
-        }
-    })?;
+    let path = s.ca_file()?;
     if url.is_some_and(|url| url.scheme() == Scheme::Http) {
         s.wrong("ca_file", "it only with https://", "base_url with http://");
     }
-    s.row("ca_file", path.display());
     Some(path)
 }

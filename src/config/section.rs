@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::ops::RangeInclusive;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use toml::Spanned;
@@ -10,7 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::context::Context;
 use super::show::Group;
-use super::value;
+use super::{address, value};
 
 /// A table that is being read. Whoever reads takes keys out; what is left at the end is unknown.
 ///
@@ -234,6 +235,30 @@ impl<'c, 'i> Section<'c, 'i> {
             .or_else(|| find(default))?;
         self.row(key, word);
         Some(value)
+    }
+
+    /// `ca_file`, which has a certificate in it; watched, because it may be rotated.
+    pub(super) fn ca_file(&mut self) -> Option<PathBuf> {
+        const MAX: u64 = 1024 * 1024;
+        const EXPECTED: &str = "a readable PEM file with a certificate";
+        let cx = self.cx;
+        let path = self.text("ca_file", EXPECTED, |text| {
+            let path = cx.path(address::is_path(text)?.to_str().unwrap_or_default());
+            cx.watch(&path);
+            let problem = |what: &str| format!("{}: {what}", value::path_quoted(&path));
+            let meta = std::fs::metadata(&path).map_err(|error| problem(&error.to_string()))?;
+            if !meta.is_file() || meta.len() > MAX {
+                return Err(problem("not a regular file of at most 1 MiB"));
+            }
+            let pem = std::fs::read(&path).map_err(|error| problem(&error.to_string()))?;
+            let mark = b"-----BEGIN CERTIFICATE-----";
+            match pem.windows(mark.len()).any(|window| window == mark) {
+                true => Ok(path),
+                false => Err(problem("no certificate in it")),
+            }
+        })?;
+        self.row("ca_file", path.display());
+        Some(path)
     }
 
     /// Reports every key that nobody has asked for, and hands in the listing.

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::context::Context;
 use super::section::Section;
 use super::value::quoted;
-use super::{PartnerConfig, address, partner, secret};
+use super::{PartnerConfig, address, partner, secret, store as store_section};
 use crate::listener::{self, ListenAddr};
 use crate::{admin, proxy, sandbox, store, telemetry};
 
@@ -26,7 +26,7 @@ pub(super) fn read<'c>(cx: &'c Context<'c>, root: &mut Section<'c, '_>) -> Read 
     let (listener, proxy) = server(root);
     let admin = admin(root, &listener);
     let log = log(root);
-    let store = store(cx, root);
+    let store = store_section::read(cx, root);
     let sandbox = sandbox(root, &listener, &admin);
     let around =
         partner::Around { server: &listener, proxy: &proxy, admin: &admin, sandbox: sandbox.as_ref() };
@@ -150,38 +150,6 @@ fn log(root: &mut Section<'_, '_>) -> telemetry::Config {
         level: level.unwrap_or(Level::INFO),
         access: access.unwrap_or(Access::Errors),
     }
-}
-
-fn store<'c>(cx: &'c Context<'c>, root: &mut Section<'c, '_>) -> store::Config {
-    let (mut s, _) = root.section("store");
-    let postgres = s
-        .text("kind", "\"file\"", |kind| match kind {
-            "file" => Ok(false),
-            "postgres" => Ok(true),
-            other => Err(quoted(other)),
-        })
-        .unwrap_or(false);
-    if postgres {
-        s.wrong("kind", "\"file\"", "\"postgres\", which this version does not have");
-    }
-    s.row("kind", "file");
-    let path = s.text("path", "a directory", |text| address::is_path(text).map(|_| cx.path(text)));
-    let path = path.unwrap_or_else(|| cx.path("state"));
-    s.row("path", path.display());
-    let key = s.secret("key", secret::HEX_KEY, secret::store_key);
-    let previous_key = s.secret("previous_key", secret::HEX_KEY, secret::store_key);
-    if !s.given("key") {
-        if s.given("previous_key") {
-            s.wrong("previous_key", "store.key beside it", "none");
-        }
-        s.remark("without a key the tokens in this directory are not encrypted");
-    }
-    s.secret("url", "", |_| Ok(()));
-    if s.given("url") && !postgres {
-        s.wrong("url", "no url for kind \"file\"", "one");
-    }
-    s.finish();
-    store::Config { path, key, previous_key }
 }
 
 fn sandbox(

@@ -16,6 +16,7 @@ use super::*;
 use crate::listener::ListenAddr;
 use crate::partner::envelope::Iv;
 use crate::proxy::HostPattern;
+use crate::store::Kind;
 
 const KEY: &str = "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
@@ -220,6 +221,31 @@ limit = "0"
     assert_eq!(partner.route.replay_limit, 0);
     let files: Vec<_> = ["token", "ca.pem", "password"].map(|name| dir.path().join(name)).into();
     assert_eq!(config.secret_files, files);
+}
+
+#[test]
+fn a_database_is_understood() {
+    let dir = directory(&[
+        ("url", b"postgres://bearerd:pass%20word@one,two:6432/tokens\n"),
+        ("ca.pem", b"-----BEGIN CERTIFICATE-----\n"),
+    ]);
+    let mut source = source(&format!(
+        "[store]\nkind = \"postgres\"\nkey = \"{KEY}\"\nurl_file = \"url\"\nca_file = \"ca.pem\"\n{PARTNER}"
+    ));
+    source.path = dir.path().join("c.toml");
+    let config = Config::resolve_in(&source, &env).unwrap_or_else(|errors| panic!("{errors}"));
+    let Kind::Postgres(database) = &config.store.kind else { panic!("{config:?}") };
+    assert_eq!(database.to_string(), "one:5432,two:6432/tokens");
+    assert!(database.uses_tls());
+    assert_eq!(database.ca_file.as_deref(), Some(dir.path().join("ca.pem").as_path()));
+    assert_eq!(config.store.path, dir.path().join("state"));
+    let files: Vec<_> = ["url", "ca.pem"].map(|name| dir.path().join(name)).into();
+    assert_eq!(config.secret_files, files);
+    let shown = config.show();
+    for line in ["kind              postgres", "# one:5432,two:6432/tokens, over TLS"] {
+        assert!(shown.contains(line), "{shown}");
+    }
+    assert!(!format!("{shown}{config:?}").contains("word"), "{shown}");
 }
 
 #[test]

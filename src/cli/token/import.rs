@@ -88,7 +88,12 @@ mod tests {
     #[test]
     fn only_the_refresh_token_of_a_record_is_replaced() {
         let dir = tempfile::tempdir().unwrap();
-        let config = store::Config { path: dir.path().join("state"), key: None, previous_key: None };
+        let config = store::Config {
+            kind: store::Kind::File,
+            path: dir.path().join("state"),
+            key: None,
+            previous_key: None,
+        };
         let token = |text: &str| RefreshToken::parse(text).unwrap();
         save(&config, "acme", token("first")).unwrap();
         let first = FileStore::peek(&config, "acme").unwrap().unwrap().record;

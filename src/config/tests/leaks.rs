@@ -137,7 +137,9 @@ token_timeout = "15s"
 [admin]
 token = "{MARK}"
 [store]
+kind = "postgres"
 key = "{KEY}"
+url = "password={MARK} host=db.example dbname=b"
 [[partner]]
 name = "acme"
 base_url = "https://api.acme.example/base"

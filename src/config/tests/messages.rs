@@ -152,17 +152,14 @@ fn of_the_other_sections() {
     check(
         "[store]",
         &[
-            (
-                "kind = \"postgres\"",
-                "2: store.kind: expected \"file\", found \"postgres\", which this version does not have",
-            ),
-            ("kind = \"redis\"", "2: store.kind: expected \"file\", found \"redis\""),
+            ("kind = \"redis\"", "2: store.kind: expected \"file\" or \"postgres\", found \"redis\""),
             ("path = \"\"", "2: store.path: expected a directory, found \"\""),
             ("url = \"postgres://marked\"", "2: store.url: expected no url for kind \"file\", found one"),
             ("previous_key_env = \"KEY\"", "2: store.previous_key: expected store.key beside it, found none"),
             ("key = \"abc\"", "2: store.key: expected 64 hex digits, found 3"),
         ],
     );
+    of_a_database();
     check(
         "",
         &[
@@ -581,5 +578,36 @@ fn of_syntax_stand_alone_and_quote_nothing() {
         ("marked", "1:7: key with no value, expected `=`"),
     ] {
         assert_eq!(errors(text), [format!("c.toml:{expected}")]);
+    }
+}
+
+/// As `check`, in a `[store]` of kind `postgres` whose key and URL are in order.
+fn of_a_database() {
+    let url = "expected a PostgreSQL URL such as postgres://bearerd@db.example:5432/bearerd, found";
+    let key =
+        "expected 64 hex digits, which kind \"postgres\" needs, found none of key, key_file and key_env";
+    let good = "url = \"postgres://u:marked@db.example/b\"\n";
+    for (lines, expected) in [
+        (good.to_owned(), format!("1: store.key: {key}")),
+        (
+            "key_env = \"KEY\"\nurl = \"postgres://marked\"\n".to_owned(),
+            format!("4: store.url: {url} no database name"),
+        ),
+        ("key_env = \"KEY\"\n".to_owned(), format!("1: store.url: {url} none of url, url_file and url_env")),
+        (
+            "key_env = \"KEY\"\nurl = \"postgres://u:marked@h/b?sslmode=disable\"\n".to_owned(),
+            format!(
+                "4: store.url: {url} sslmode=disable or prefer towards another machine; say sslmode=require"
+            ),
+        ),
+        (
+            format!("key_env = \"KEY\"\n{good}ca_file = \"/nonexistent\"\n"),
+            "5: store.ca_file: expected a readable PEM file with a certificate, found \"/nonexistent\": \
+             No such file or directory (os error 2)"
+                .to_owned(),
+        ),
+    ] {
+        let text = format!("[store]\nkind = \"postgres\"\n{lines}{PARTNER}");
+        assert_eq!(errors(&text), [format!("c.toml:{expected}")], "for {lines}");
     }
 }

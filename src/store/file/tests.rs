@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
 use tempfile::TempDir;
 
 use super::*;
+use crate::store::Kind;
 use crate::store::testing::{key, record, shown};
 
 /// A directory for a store, in one of its own.
@@ -18,7 +19,8 @@ struct Place {
 impl Place {
     fn new() -> Self {
         let root = TempDir::new().unwrap();
-        let config = Config { path: root.path().join("state"), key: None, previous_key: None };
+        let config =
+            Config { kind: Kind::File, path: root.path().join("state"), key: None, previous_key: None };
         Self { root, config }
     }
 
