@@ -10,6 +10,7 @@ mod envelope;
 mod input;
 mod output;
 mod sandbox;
+mod store;
 #[cfg(test)]
 mod tests;
 mod token;
@@ -45,6 +46,10 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         }
         Command::Check => output::print(&load(file)?.show()),
         Command::Sandbox(options) => sandbox::run(file, &options),
+        Command::Store(command) => {
+            keep_memory_private();
+            store::run(&load(file)?, command)
+        }
         Command::Token(command) => {
             keep_memory_private();
             token::run(&load(file)?, command)
@@ -122,6 +127,12 @@ Example: bearerd sandbox --access-lifetime 30s --fault lost --fault-every 3
 Exit codes: 0 after SIGINT or SIGTERM; 64 for wrong usage or configuration; 1 if it cannot listen."
     )]
     Sandbox(sandbox::Options),
+
+    /// Look after the database that several bearerds share
+    ///
+    /// For store.kind = "postgres".
+    #[command(subcommand, verbatim_doc_comment)]
+    Store(store::Command),
 
     /// Show, refresh or replace a partner's token
     ///

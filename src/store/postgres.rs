@@ -11,6 +11,9 @@ mod error;
 mod migrate;
 mod tls;
 
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
+
 pub use self::connect::{Connect, Connection};
 pub use self::database::Database;
 pub use self::migrate::{Migrated, check, migrate};
@@ -23,10 +26,28 @@ use super::StoreError;
 /// Those of [`Connect::connect`] and of [`check`].
 pub async fn look(connect: &Connect) -> Result<(), StoreError> {
     let (client, connection) = connect.connect().await?;
-    // Its end is told to whoever waits for an answer, and it ends with the client.
-    let moving = tokio::spawn(connection);
+    let session = tokio::spawn(connection);
     let checked = check(connect, &client).await;
-    drop(client);
-    let _goodbye = tokio::time::timeout(Connect::ANSWER, moving).await;
+    end(client, session).await;
     checked
+}
+
+/// Begins a session for [`migrate`] alone, and ends it.
+///
+/// # Errors
+///
+/// Those of [`Connect::connect`] and of [`migrate`].
+pub async fn bring_up_to_date(connect: &Connect) -> Result<Migrated, StoreError> {
+    let (mut client, connection) = connect.connect().await?;
+    let session = tokio::spawn(connection);
+    let migrated = migrate(connect, &mut client).await;
+    end(client, session).await;
+    migrated
+}
+
+/// Says goodbye, which the server's log would miss. Why a session ended otherwise was told to
+/// whoever waited for an answer.
+async fn end(client: Client, session: JoinHandle<Result<(), tokio_postgres::Error>>) {
+    drop(client);
+    let _ended = tokio::time::timeout(Connect::ANSWER, session).await;
 }

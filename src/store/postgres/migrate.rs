@@ -127,10 +127,11 @@ fn newer(found: State) -> Result<(), Failure> {
         false => Ok(()),
         true => Err(Failure::Refused {
             problem: format!(
-                "the schema is at {}, of which this bearerd, which knows {NEEDED}, understands nothing",
-                found.schema
+                "the schema is at {}, and what is in it only a bearerd that knows {} understands: this one knows \
+                 {NEEDED}",
+                found.schema, found.needs
             ),
-            remedy: format!("run a bearerd that knows schema {} or later", found.needs),
+            remedy: "run a newer bearerd".to_owned(),
         }),
     }
 }
