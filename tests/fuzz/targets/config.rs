@@ -15,6 +15,8 @@ use std::path::{Path, PathBuf};
 use bearerd::config::Config;
 use bearerd::listener::ListenAddr;
 use bearerd::partner::Scheme;
+use bearerd::store::Kind;
+use bearerd::store::postgres::Database;
 use libfuzzer_sys::{Corpus, fuzz_target};
 use toml::de::{DeTable, DeValue};
 use toml::{Table, Value};
@@ -128,6 +130,10 @@ fn may_show_the_mark(tree: &Table) -> bool {
     tree.iter().any(|(key, value)| match (key.as_str(), value) {
         (key, _) if key.contains(MARK) => true,
         ("headers", Value::Table(headers)) => headers.keys().any(|name| name.contains(MARK)),
+        // Of a database it is shown where it is.
+        ("url", Value::String(url)) => {
+            Database::parse(url).is_ok_and(|database| database.to_string().contains(MARK))
+        }
         (key, _) if SECRETS.contains(&key) => false,
         _ => shown(value),
     })
@@ -141,7 +147,7 @@ fn holds_a_secret(tree: &Table) -> bool {
     tree.get("partner").and_then(Value::as_array).into_iter().flatten().any(|partner| {
         has(partner, &["encryption_key", "refresh_token"])
             || partner.get("login").is_some_and(|login| has(login, &["password", "client_secret"]))
-    }) || tree.get("store").is_some_and(|store| has(store, &["key", "previous_key"]))
+    }) || tree.get("store").is_some_and(|store| has(store, &["key", "previous_key", "url"]))
         || tree.get("admin").is_some_and(|admin| has(admin, &["token"]))
 }
 
@@ -154,6 +160,9 @@ fn is_sound(config: &Config, tree: &Table) {
         assert!(listen.ip().to_canonical().is_loopback() || allows(tree.get("server"), "allow_anonymous"));
     }
     assert!(config.proxy.token_timeout < config.proxy.request_timeout);
+    if let Kind::Postgres(_) = config.store.kind {
+        assert!(config.store.key.is_some());
+    }
     assert!(!config.partners.is_empty());
     let given = tree["partner"].as_array().unwrap();
     assert_eq!(given.len(), config.partners.len());
