@@ -14,6 +14,14 @@ need() {
     command -v "$1" >/dev/null 2>&1 || packages="$packages $2"
 }
 
+# PostgreSQL's programs are on nobody's PATH.
+need_postgres() {
+    for initdb in /usr/lib/postgresql/*/bin/initdb; do
+        [ ! -x "$initdb" ] || return 0
+    done
+    packages="$packages postgresql"
+}
+
 # Installs $packages, if there are any.
 install_missing() {
     [ -n "$packages" ] || return 0
@@ -31,9 +39,16 @@ install_missing() {
     fi
     echo "setup: installing$packages" >&2
     $root apt-get update -qq </dev/null >&2 || return 1
+    case $packages in
+    *postgresql*)
+        # Or else the package makes a cluster and starts it. The tests make their own.
+        $root sh -c 'cd /etc && mkdir -p postgresql-common && cd postgresql-common &&
+            [ -e createcluster.conf ] || echo "create_main_cluster = false" >createcluster.conf' || return 1
+        ;;
+    esac
     # Package names hold no spaces, so these are meant to be split.
     # shellcheck disable=SC2086
-    $root env DEBIAN_FRONTEND=noninteractive \
+    $root env DEBIAN_FRONTEND=noninteractive UCF_FORCE_CONFFOLD=1 \
         apt-get install -qq -y --no-install-recommends $packages </dev/null >&2
 }
 
@@ -57,6 +72,7 @@ if [ "$purpose" = test ]; then
     need openssl openssl
     need curl curl
     need strace strace
+    need_postgres
 fi
 install_missing
 

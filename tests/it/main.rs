@@ -32,6 +32,7 @@ mod http2_upstream;
 mod outcomes;
 mod overload;
 mod panics;
+mod postgres_start;
 mod replay;
 mod replay_budget;
 mod reuse;

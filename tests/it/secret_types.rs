@@ -7,13 +7,14 @@ use bearerd::config::{Config, Source};
 use bearerd::credential::{Access, Credential, Pair, Token, TokenCell};
 use bearerd::partner::envelope::EnvelopeKey;
 use bearerd::partner::{Login, Outcome, TokenSet};
-use bearerd::store::{Loaded, Record, SavedAccess, StoreKey};
+use bearerd::store::postgres::{Connect, Database};
+use bearerd::store::{Kind, Loaded, Record, SavedAccess, StoreKey};
 use bearerd::token::{AccessToken, Generation, RefreshToken};
 use secrecy::SecretString;
 
 use crate::support::config::{Config as Builder, Dir};
 use crate::support::partner::Partner;
-use crate::support::secrets::{STORE_KEY, assert_none_in, marked};
+use crate::support::secrets::{assert_none_in, marked};
 
 const SECRET: &str = "MARKEDSECRETthatnobodymaysee";
 const KEY: &str = "5ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2e75ec2";
@@ -74,12 +75,37 @@ fn no_secret_type_shows_its_secret() {
 }
 
 #[test]
+fn a_database_shows_where_it_is_and_no_more() {
+    for url in [
+        format!("postgres://{SECRET}:{SECRET}@db.example/tokens?options=-c%20a%3D{SECRET}"),
+        format!("host=db.example dbname=tokens user={SECRET} password={SECRET}"),
+        format!("postgres://bearerd:{SECRET}@localhost/tokens"),
+    ] {
+        let database = Database::parse(&url).unwrap();
+        let connect = Connect::new(&database).unwrap();
+        let kind = Kind::Postgres(database.clone());
+        let shown = format!("{database} {database:?} {database:#?} {connect:?} {connect:#?} {kind:?}");
+        assert!(!shown.contains(SECRET) && shown.contains(":5432/tokens"), "{shown}");
+    }
+    for url in [
+        format!("postgres://bearerd:pass@{SECRET}@db.example/tokens"),
+        format!("postgres://bearerd:{SECRET}"),
+        format!("postgres://db.example/tokens?{SECRET}=1"),
+        format!("postgres://db.example/tokens?sslmode={SECRET}"),
+        format!("host=db.example dbname=tokens password={SECRET} {SECRET}"),
+        SECRET.to_owned(),
+    ] {
+        assert!(!Database::parse(&url).unwrap_err().contains(SECRET));
+    }
+}
+
+#[test]
 fn a_configuration_shows_none_of_its_secrets() {
     let dir = Dir::new();
     let path = Builder::to(&Partner::new())
         .with_login()
         .set("partner.headers.x-service-code", marked("header"))
-        .set("store.key", STORE_KEY)
+        .with_database_url(&format!("postgres://bearerd:{}@127.0.0.1/tokens", marked("database")))
         .set("admin.token", marked("admin"))
         .write_to(&dir);
     let source = Source::read(path).unwrap();

@@ -9,7 +9,8 @@ use tempfile::TempDir;
 use toml::{Table, Value};
 
 use super::partner::{CODE, Partner};
-use super::secrets::{ENVELOPE_KEY, marked};
+use super::postgres::Database;
+use super::secrets::{ENVELOPE_KEY, STORE_KEY, marked};
 
 /// A directory in which bearerd runs. Every file in it is the owner's alone.
 pub(crate) struct Dir(TempDir);
@@ -121,6 +122,21 @@ impl Config {
             .set("partner.login.client_secret_file", "client-secret")
             .with_file("password", &marked("password"))
             .with_file("client-secret", &marked("client-secret"))
+    }
+
+    /// The store in `database`, under a key.
+    #[must_use]
+    pub(crate) fn with_database(self, database: &Database) -> Self {
+        self.with_database_url(&database.url())
+    }
+
+    /// The store in the database at `url`, under a key.
+    #[must_use]
+    pub(crate) fn with_database_url(self, url: &str) -> Self {
+        self.set("store.kind", "postgres")
+            .set("store.key", STORE_KEY)
+            .set("store.url_file", "url")
+            .with_file("url", url)
     }
 
     /// A file beside the configuration.

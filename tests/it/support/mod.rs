@@ -13,6 +13,7 @@ pub(crate) mod issuer;
 pub(crate) mod load;
 pub(crate) mod partner;
 pub(crate) mod partner_frames;
+pub(crate) mod postgres;
 pub(crate) mod process;
 
 pub(crate) mod raw_peer;

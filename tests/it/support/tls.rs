@@ -30,6 +30,14 @@ impl Authority {
         self.0.pem()
     }
 
+    /// A certificate for `hosts` and its key, both in PEM.
+    pub(crate) fn certifies(&self, hosts: &[&str]) -> (String, String) {
+        let hosts: Vec<String> = hosts.iter().map(|host| (*host).to_owned()).collect();
+        let key = KeyPair::generate().unwrap();
+        let certificate = CertificateParams::new(hosts).unwrap().signed_by(&key, &self.0).unwrap();
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// The server's side of TLS for `host`, its certificate changed by `change` before it is
     /// signed.
     pub(crate) fn vouches_for(
