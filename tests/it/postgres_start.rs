@@ -5,6 +5,9 @@ use std::fs;
 use std::net::TcpListener;
 use std::thread;
 
+use bearerd::store::StoreError;
+use bearerd::store::postgres::Connect;
+
 use crate::support::client::Request;
 use crate::support::config::{Config, Dir};
 use crate::support::eventually;
@@ -162,11 +165,14 @@ fn s30_missing_rights_are_named_with_what_grants_them() {
     );
     database.sql(&format!("GRANT INSERT ({}) ON bearerd_credential TO bearerd", columns.unwrap()));
     place.assert_not_started(NOT_YET);
-    // Who may not make tables cannot migrate.
+    // Where there is nothing to do, nothing more is needed.
+    assert_eq!(place.migrate().code, Some(0));
+    // Who may not make tables cannot make any.
     let stranger = Place::new(&postgres.database().url());
     let ended = stranger.migrate();
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.contains("permission denied for schema public (42501); "), "{}", ended.stderr);
+    let says = "permission denied for schema public (42501); grant the right: ";
+    assert!(ended.stderr.contains(says) && ended.stderr.contains("CREATE on the schema"), "{}", ended.stderr);
 }
 
 #[test]
@@ -310,6 +316,9 @@ fn what_cannot_be_reached_is_said_in_time() {
     assert_says(&place.migrate(), &format!("{shown}: no session in time"));
     postgres.resume();
     assert_eq!(place.migrate().code, Some(0));
+    postgres.sql("ALTER ROLE migrator CONNECTION LIMIT 0");
+    assert_says(&place.migrate(), &format!("{shown}: too many connections (53300)"));
+    postgres.sql("ALTER ROLE migrator CONNECTION LIMIT -1");
     postgres.stop(Stop::Fast);
     assert_says(&place.migrate(), &format!("{shown}: Connection refused (os error 111)"));
     postgres.start_again();
@@ -358,6 +367,48 @@ fn check_shows_the_database_without_its_url() {
     assert!(ended.stdout.contains("db.example:5432/tokens, over TLS"), "{}", ended.stdout);
     assert!(!ended.stdout.contains("someone"), "{}", ended.stdout);
     assert!(fs::read_dir(place.dir.path()).unwrap().all(|entry| entry.unwrap().file_name() != "state"));
+}
+
+/// What a role or a database is set to must not make a session wait longer or write less surely.
+#[test]
+fn a_session_has_its_own_limits() {
+    let postgres = Postgres::start();
+    let database = migrated(&postgres);
+    database.sql(
+        "ALTER ROLE bearerd SET statement_timeout = 0; ALTER ROLE bearerd SET lock_timeout = 0; \
+         ALTER ROLE bearerd SET synchronous_commit = off; \
+         ALTER ROLE bearerd SET default_transaction_isolation = 'serializable'",
+    );
+    let connect = Connect::new(&bearerd::store::postgres::Database::parse(&database.url()).unwrap()).unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let (client, connection) = connect.connect().await.unwrap();
+        let session = tokio::spawn(connection);
+        for (setting, expected) in [
+            ("application_name", "bearerd"),
+            ("statement_timeout", "2s"),
+            ("lock_timeout", "1s"),
+            ("idle_in_transaction_session_timeout", "5s"),
+            ("synchronous_commit", "on"),
+            ("default_transaction_isolation", "read committed"),
+        ] {
+            let row =
+                connect.in_time(client.query_one("SELECT current_setting($1)", &[&setting])).await.unwrap();
+            assert_eq!(row.get::<_, &str>(0), expected, "{setting}");
+        }
+        // The server gives up first, and the session goes on.
+        let slow = connect.in_time(client.batch_execute("SELECT pg_sleep(60)")).await.unwrap_err();
+        assert!(matches!(slow, StoreError::Unreachable { .. }), "{slow}");
+        assert!(slow.to_string().ends_with("canceling statement due to statement timeout (57014)"), "{slow}");
+        connect.in_time(client.batch_execute("SELECT 1")).await.unwrap();
+        // A server that says nothing is not waited for.
+        postgres.pause();
+        let silent = connect.in_time(client.batch_execute("SELECT 1")).await.unwrap_err();
+        assert_eq!(silent.to_string(), format!("{}: no answer in time", database.shown()));
+        postgres.resume();
+        drop(client);
+        session.await.unwrap().unwrap();
+    });
 }
 
 #[test]

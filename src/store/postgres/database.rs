@@ -88,7 +88,7 @@ impl Server {
 /// Why the library could not read `url`. Its own message may quote a piece of a password.
 fn unreadable(url: &str) -> &'static str {
     let says = |key: &str| url.contains(&format!("{key}="));
-    if says("sslmode=verify-full") || says("sslmode=verify-ca") || url.contains("sslmode=verify") {
+    if url.contains("sslmode=verify-") {
         return "sslmode=verify-...; say sslmode=require: certificates and names are always verified";
     }
     if says("sslrootcert") {
@@ -97,11 +97,24 @@ fn unreadable(url: &str) -> &'static str {
     if ["sslcert", "sslkey", "sslpassword"].into_iter().any(says) {
         return "a client's certificate, which bearerd has none of; let the server ask for a password";
     }
-    if ["passfile", "service", "requirepass", "gssencmode", "krbsrvname"].into_iter().any(says) {
-        return "a parameter that only libpq has, such as passfile or service";
+    if LIBPQ_ONLY.into_iter().any(says) {
+        return "a parameter that only libpq has, such as passfile or service; leave it out";
     }
     "one that cannot be read; special characters in a password are written %XX"
 }
+
+/// Those that people write into URLs.
+const LIBPQ_ONLY: [&str; 9] = [
+    "passfile",
+    "service",
+    "require_auth",
+    "gssencmode",
+    "krbsrvname",
+    "client_encoding",
+    "sslcrl",
+    "sslsni",
+    "ssl_min_protocol_version",
+];
 
 /// What is asked for of a session, and cannot be had.
 fn check_session(whole: &Config) -> Result<(), &'static str> {

@@ -134,10 +134,12 @@ impl Failure {
             ),
             "42501" => refused(
                 &format!("{message} (42501)"),
-                "grant the right: GRANT SELECT, INSERT, UPDATE ON bearerd_credential, and GRANT SELECT ON \
-                 bearerd_migration, TO the user in store.url",
+                "grant the right: bearerd needs SELECT, INSERT, UPDATE ON bearerd_credential and SELECT ON \
+                 bearerd_migration, and `bearerd store migrate` CREATE on the schema",
             ),
             "25006" => Self::Away("takes no writes (25006)".to_owned()),
+            // Where it is the role's own limit, the message names the role.
+            "53300" => Self::Away("too many connections (53300)".to_owned()),
             code if waiting_helps(said.code()) => Self::Away(format!("{message} ({code})")),
             // What it says of data may quote it.
             code if code.starts_with("22") || code.starts_with("23") => {

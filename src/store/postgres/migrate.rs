@@ -102,7 +102,10 @@ async fn apply(client: &mut Client, migration: &Migration) -> Result<bool, Error
     // Ends what it began when it is dropped.
     let transaction = client.transaction().await?;
     transaction.batch_execute(BEGIN).await?;
-    transaction.batch_execute(JOURNAL).await?;
+    let there: bool = transaction.query_one(THERE, &[]).await?.get(0);
+    if !there {
+        transaction.batch_execute(JOURNAL).await?;
+    }
     let known = "SELECT EXISTS (SELECT FROM bearerd_migration WHERE number = $1)";
     let done: bool = transaction.query_one(known, &[&migration.number]).await?.get(0);
     if !done {
@@ -173,7 +176,7 @@ const BEGIN: &str = "
     SELECT pg_advisory_xact_lock(7461398250471963)";
 
 const JOURNAL: &str = "
-    CREATE TABLE IF NOT EXISTS bearerd_migration (
+    CREATE TABLE bearerd_migration (
         number     integer PRIMARY KEY CHECK (number > 0),
         needs      integer NOT NULL CHECK (needs BETWEEN 1 AND number),
         applied_at timestamptz NOT NULL

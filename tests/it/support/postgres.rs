@@ -14,9 +14,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 use tokio_postgres::{NoTls, SimpleQueryMessage};
 
-use super::eventually;
 use super::secrets::marked;
 use super::tls::Authority;
+use super::{eventually, sha256};
 
 /// A server. It ends with the test.
 pub(crate) struct Postgres {
@@ -347,23 +347,17 @@ fn template() -> PathBuf {
     let bin = bin();
     let version = Command::new(bin.join("postgres")).arg("--version").output().unwrap().stdout;
     let version = String::from_utf8(version).unwrap();
-    let name: String = version.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '.').collect();
     let place = Path::new(env!("CARGO_TARGET_TMPDIR"));
     fs::create_dir_all(place).unwrap();
-    let template = place.join(format!("{name}.{SUPERUSER}"));
+    let recipe = sha256(format!("{version} {INITDB:?}").as_bytes());
+    let template = place.join(format!("postgres.{}", &recipe[..16]));
     // Released when it is dropped, or with the process.
     let lock = File::create(place.join("postgres.lock")).unwrap();
     lock.lock().unwrap();
     if !template.exists() {
         let dir = private_dir();
         let data = dir.path().join("data");
-        let made = unprivileged(&bin.join("initdb"))
-            .arg("-D")
-            .arg(&data)
-            .args(["--auth=trust", "--username", SUPERUSER, "--encoding=UTF8", "--locale=C", "--no-sync"])
-            .args(["--wal-segsize=1", "--no-instructions"])
-            .output()
-            .unwrap();
+        let made = unprivileged(&bin.join("initdb")).arg("-D").arg(&data).args(INITDB).output().unwrap();
         assert!(made.status.success(), "initdb: {}", String::from_utf8_lossy(&made.stderr));
         let half = place.join("postgres.half");
         let _earlier = fs::remove_dir_all(&half);
@@ -376,7 +370,9 @@ fn template() -> PathBuf {
 /// A directory of the server's user, in memory where that can be had.
 fn private_dir() -> TempDir {
     let shm = Path::new("/dev/shm");
-    let dir = if shm.is_dir() { TempDir::with_prefix_in("bearerd-pg-", shm) } else { TempDir::new() };
+    // A container's may have room for one server only.
+    let roomy = rustix::fs::statvfs(shm).is_ok_and(|shm| shm.f_bavail * shm.f_frsize > 1 << 30);
+    let dir = if roomy { TempDir::with_prefix_in(PREFIX, shm) } else { TempDir::with_prefix(PREFIX) };
     let dir = dir.unwrap();
     if rustix::process::geteuid().is_root() {
         chown(dir.path(), Some(NOBODY), Some(NOBODY)).unwrap();
@@ -430,6 +426,17 @@ fn free_port() -> (u16, File) {
     }
 }
 
+const INITDB: [&str; 8] = [
+    "--auth=trust",
+    "--username",
+    SUPERUSER,
+    "--encoding=UTF8",
+    "--locale=C",
+    "--no-sync",
+    "--wal-segsize=1",
+    "--no-instructions",
+];
+const PREFIX: &str = "bearerd-pg-";
 /// Trusted on the socket, whose directory is closed to others.
 const SUPERUSER: &str = "postgres";
 const NOBODY: u32 = 65534;
