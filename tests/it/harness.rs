@@ -11,6 +11,7 @@ use crate::support::config::{Config, Dir};
 use crate::support::http::{Answer, Fields};
 use crate::support::issuer::Refresh;
 use crate::support::partner::{CODE, LOGIN, Partner, REFRESH};
+use crate::support::postgres::{Postgres, Stop};
 use crate::support::raw_peer::RawPeer;
 use crate::support::secrets::{self, ENVELOPE_KEY, MARKER, marked};
 use crate::support::{envelope, eventually, load};
@@ -181,6 +182,30 @@ fn a_configuration_is_written_as_it_was_set() {
     let socket = format!("unix:{}/admin.sock", dir.path().display());
     assert_eq!(written["admin"]["listen"].as_str(), Some(socket.as_str()));
     assert_eq!(Fields::default().names(), [""; 0]);
+}
+
+#[test]
+fn a_database_server_leaves_nothing_behind() {
+    let harms: [fn(&mut Postgres); 4] =
+        [|_| {}, |server| server.pause(), |server| server.kill9(), |server| server.stop(Stop::Fast)];
+    for harm in harms {
+        let mut server = Postgres::start();
+        let database = server.database();
+        database.sql("CREATE TABLE kept (one int); INSERT INTO kept VALUES (7)");
+        server.kill9();
+        server.start_again();
+        server.restart(Stop::Immediate);
+        assert_eq!(database.value("SELECT one FROM kept").as_deref(), Some("7"));
+        harm(&mut server);
+        let dir = server.dir().to_owned();
+        assert!(dir.join("data").exists());
+        drop(server);
+        assert!(!dir.exists());
+        let own =
+            |entry: std::io::Result<std::fs::DirEntry>| std::fs::read_link(entry.unwrap().path().join("cwd"));
+        let left = std::fs::read_dir("/proc").unwrap().filter_map(|entry| own(entry).ok());
+        assert_eq!(left.filter(|own| own.starts_with(&dir)).count(), 0);
+    }
 }
 
 #[test]

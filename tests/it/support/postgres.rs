@@ -103,6 +103,11 @@ impl Postgres {
         self.authority.pem()
     }
 
+    /// Where all of it is.
+    pub(crate) fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     pub(crate) fn port(&self) -> u16 {
         self.port
     }
