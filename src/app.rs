@@ -28,7 +28,7 @@ use crate::listener::{ListenAddr, Settings, Socket, Workers};
 use crate::metrics::Metrics;
 use crate::proxy;
 use crate::sandbox::Sandbox;
-use crate::store::{FileStore, Kind, StoreError, postgres};
+use crate::store::{self, Store, StoreError};
 use crate::telemetry::{self, Tracing};
 
 /// The version that `/status` and `build_info` show.
@@ -83,7 +83,6 @@ pub fn run(source: Source, config: Config) -> Result<(), RunError> {
         warn!(%error, "the limit on descriptors could not be raised");
     }
     let bound = Bound::new(&config)?;
-    let store = FileStore::open(&config.store).map_err(RunError::Store)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .thread_name("control")
@@ -91,26 +90,13 @@ pub fn run(source: Source, config: Config) -> Result<(), RunError> {
         .build()
         .map_err(|error| RunError::System("start the control runtime", error))?;
     share_descriptors(&config);
-    let result = match &config.store.kind {
-        Kind::File => runtime.block_on(App::start_and_run(source, config, bound, store, &log)),
-        Kind::Postgres(database) => runtime.block_on(look_at(database)),
-    };
+    let result = runtime.block_on(async {
+        let store = store::open(&config.store, SystemClock::shared()).await.map_err(RunError::Store)?;
+        App::start_and_run(source, config, bound, store, &log).await
+    });
     // A task that hangs must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
-}
-
-/// What an operator has to mend before the database can be used. A database that is away is none of
-/// it: what the journal holds may serve until it is back.
-async fn look_at(database: &postgres::Database) -> Result<(), RunError> {
-    let connect = postgres::Connect::new(database).map_err(RunError::Store)?;
-    match postgres::look(&connect).await {
-        Ok(()) | Err(StoreError::Unreachable { .. }) => Err(RunError::System(
-            "use store.kind \"postgres\"",
-            io::Error::new(io::ErrorKind::Unsupported, "not in this version"),
-        )),
-        Err(error) => Err(RunError::Store(error)),
-    }
 }
 
 /// Every socket, bound before anything else is done.
@@ -157,7 +143,7 @@ impl App {
         source: Source,
         config: Config,
         bound: Bound,
-        store: FileStore,
+        store: Arc<dyn Store>,
         log: &telemetry::Guard,
     ) -> Result<(), RunError> {
         let mut signals = Signals::new().map_err(|error| RunError::System("listen for signals", error))?;
@@ -169,7 +155,7 @@ impl App {
         source: Source,
         config: Config,
         bound: Bound,
-        store: FileStore,
+        store: Arc<dyn Store>,
         log: &telemetry::Guard,
     ) -> Result<Self, RunError> {
         let clock = SystemClock::shared();
@@ -195,7 +181,7 @@ impl App {
             }));
         }
 
-        let partners = Partners::new(Arc::new(store), Arc::clone(&clock), Arc::clone(&metrics));
+        let partners = Partners::new(store, Arc::clone(&clock), Arc::clone(&metrics));
         let mut reloader = Reloader::new(source, config, sandbox_addr, lines);
         let prepared = reloader.prepare_first(&partners).map_err(RunError::Partners)?;
         let mut partners = partners;

@@ -169,6 +169,13 @@ fn partner<'c>(config: &'c Config, name: Option<&str>) -> Result<&'c PartnerConf
     })
 }
 
+/// Waits for what is done on a runtime of its own.
+fn block_on<T>(work: impl Future<Output = T>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::failed(format!("cannot start a runtime: {error}")))?;
+    Ok(runtime.block_on(work))
+}
+
 /// Where it cannot be had, an operator's command is no worse than any other program.
 fn keep_memory_private() {
     let _ = telemetry::harden();

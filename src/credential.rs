@@ -16,6 +16,7 @@ mod schedule;
 #[cfg(test)]
 mod simulation;
 mod state;
+mod status;
 #[cfg(test)]
 mod testing;
 
@@ -26,7 +27,8 @@ pub use self::command::{ImportError, Pair, Stop};
 pub use self::handle::{Charge, NoToken, PassOn, RefreshHandle, Refusal};
 pub use self::refresher::{Refresher, Settings, StartError};
 pub use self::schedule::{Decision, decide};
-pub use self::state::{Access, Credential, LastCall, Standing, State, Status};
+pub use self::state::{Access, Credential, Standing};
+pub use self::status::{LastCall, State, Status};
 
 /// When to refresh, and what to make of silence.
 #[derive(Debug, Clone, PartialEq, Eq)]

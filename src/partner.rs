@@ -19,6 +19,7 @@ use secrecy::{ExposeSecret, SecretString};
 pub use self::connect::{ConnectError, Connected, Connector, ConnectorError, Phase, Transport, Versions};
 pub use self::endpoint::HttpEndpoint;
 pub use self::origin::{BaseUrl, BaseUrlError, Scheme};
+use crate::clock::Moment;
 use crate::store::BoxFuture;
 use crate::token::{AccessToken, Digest, RefreshToken};
 
@@ -110,11 +111,13 @@ impl fmt::Debug for Login {
 
 /// Gets tokens. Implemented over HTTP by [`HttpEndpoint`] and by the simulation.
 pub trait TokenEndpoint: Send + Sync {
-    /// Presents `token`, which the partner will have spent if it processes the call.
-    fn refresh<'a>(&'a self, token: &'a RefreshToken) -> BoxFuture<'a, Outcome>;
+    /// Presents `token`, which the partner will have spent if it processes the call. Sends nothing
+    /// after `by`.
+    fn refresh<'a>(&'a self, token: &'a RefreshToken, by: Moment) -> BoxFuture<'a, Outcome>;
 
-    /// Starts over with the configured login; [`Outcome::Refused`] if there is none.
-    fn login(&self) -> BoxFuture<'_, Outcome>;
+    /// Starts over with the configured login; [`Outcome::Refused`] if there is none. Sends nothing after
+    /// `by`.
+    fn login(&self, by: Moment) -> BoxFuture<'_, Outcome>;
 }
 
 /// What is known of a call when it has ended.

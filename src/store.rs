@@ -4,8 +4,10 @@
 //! process or the machine at any later instruction does not lose it.
 
 mod file;
+mod lineage;
 pub mod postgres;
 mod seal;
+mod shared;
 #[cfg(test)]
 mod testing;
 
@@ -13,13 +15,19 @@ use std::fmt;
 use std::future::Future;
 use std::path::PathBuf;
 use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
 
 use subtle::ConstantTimeEq;
+use tokio::sync::Notify;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 pub use self::file::FileStore;
+pub use self::lineage::Lineage;
+pub(crate) use self::lineage::{Kinship, kinship, pair};
 use self::postgres::Database;
-use crate::clock::UnixMillis;
+use self::shared::{Keys, NoJournal};
+use crate::clock::{Clock, Moment, UnixMillis};
 use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 
 /// A boxed future, because stores and partners are chosen at run time and a refresh is rare.
@@ -52,6 +60,16 @@ pub enum Kind {
 /// The 32 bytes of `store.key`. Wiped on drop.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
 pub struct StoreKey([u8; 32]);
+
+/// Where it is, for messages.
+impl fmt::Display for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            Kind::File => self.path.display().fmt(f),
+            Kind::Postgres(database) => database.fmt(f),
+        }
+    }
+}
 
 impl Config {
     /// Whether both are one store, reached in the same way.
@@ -92,6 +110,48 @@ impl fmt::Debug for StoreKey {
     }
 }
 
+/// Opens the store that is configured. May block.
+///
+/// # Errors
+///
+/// Whatever the operator has to mend before it can be used. That a database cannot be reached is not
+/// an error: what the journal holds serves until it can.
+pub async fn open(config: &Config, clock: Arc<dyn Clock>) -> Result<Arc<dyn Store>, StoreError> {
+    let journal = FileStore::open(config)?;
+    match (&config.kind, &config.key) {
+        (Kind::Postgres(database), Some(key)) => {
+            let keys = Keys { key: key.clone(), previous: config.previous_key.clone() };
+            Ok(Arc::new(postgres::open(database, Arc::new(journal), keys, clock).await?))
+        }
+        _ => Ok(Arc::new(journal)),
+    }
+}
+
+/// What the store that is configured holds of `partners`, in their order. Changes nothing and takes no
+/// lock: another bearerd may be running. May block.
+///
+/// # Errors
+///
+/// As [`Store::load`].
+pub async fn peek(
+    config: &Config,
+    partners: &[&str],
+    clock: Arc<dyn Clock>,
+) -> Result<Vec<Option<Loaded>>, StoreError> {
+    match (&config.kind, &config.key) {
+        (Kind::Postgres(database), Some(key)) => {
+            let keys = Keys { key: key.clone(), previous: config.previous_key.clone() };
+            let store = postgres::open(database, Arc::new(NoJournal), keys, clock).await?;
+            let mut found = Vec::with_capacity(partners.len());
+            for partner in partners {
+                found.push(Store::load(&store, partner).await?);
+            }
+            Ok(found)
+        }
+        _ => partners.iter().map(|partner| FileStore::peek(config, partner)).collect(),
+    }
+}
+
 /// Keeps one record per partner. `partner` is the partner's configured name.
 pub trait Store: Send + Sync {
     /// The newest intact record, or `None` if there never was one.
@@ -106,15 +166,92 @@ pub trait Store: Send + Sync {
     /// Either way a complete record does, and another save is the remedy. To drop the future
     /// cancels nothing that has begun.
     fn save<'a>(&'a self, partner: &'a str, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Asks whether a call may be made now, and makes durable that it is about to be: `record` holds
+    /// its [`Intent`], if it is one that spends a refresh token.
+    fn begin<'a>(
+        &'a self,
+        partner: &'a str,
+        record: &'a Record,
+        _claim: Claim,
+    ) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        Box::pin(async move {
+            if record.intent.is_some() {
+                self.save(partner, record).await?;
+            }
+            Ok(Begun::Go { by: Moment::NEVER })
+        })
+    }
+
+    /// As [`Store::save`], after a call that brought no token; nobody is to call before `wait` is
+    /// over.
+    fn end<'a>(
+        &'a self,
+        partner: &'a str,
+        record: &'a Record,
+        _wait: Duration,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        self.save(partner, record)
+    }
+
+    /// What only other processes can do to a record.
+    fn shared(&self) -> Option<&dyn Shared> {
+        None
+    }
+}
+
+/// What a store can do that several processes use at once.
+pub trait Shared: Send + Sync {
+    /// The newest record that this process knows of without the others: all there is while the store
+    /// cannot be reached.
+    fn recall<'a>(&'a self, partner: &'a str) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>>;
+
+    /// Keeps what other processes have brought, for [`Shared::recall`].
+    fn keep<'a>(&'a self, partner: &'a str, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Keeps a record whose token pair another process has overtaken, for an operator to look at.
+    fn set_aside<'a>(&'a self, partner: &'a str, record: &'a Record)
+    -> BoxFuture<'a, Result<(), StoreError>>;
+
+    /// Notified when the partner's record may have changed, or the store can be reached again.
+    fn changes(&self, partner: &str) -> Arc<Notify>;
+}
+
+/// What is asked for before a call.
+#[derive(Debug, Clone, Copy)]
+pub struct Claim {
+    /// How long the call may take.
+    pub timeout: Duration,
+    /// An operator asks: another's pause between calls does not count.
+    pub ordered: bool,
+}
+
+/// Whether a call may be made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// It may, and must have ended by then: from a while after that on others may make one.
+    Go {
+        /// The deadline, on this process's clock.
+        by: Moment,
+    },
+    /// Another process has the next call, at most until then.
+    Wait {
+        /// When to ask again.
+        until: Moment,
+    },
+    /// The store holds something else than it did: load, and decide anew.
+    Changed,
 }
 
 /// What a store found.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Loaded {
     /// The newest record that is intact.
     pub record: Record,
     /// A newer record was there and is damaged, so this one's refresh token may be spent.
     pub newer_damaged: bool,
+    /// For so long from now another process has the next call.
+    pub held_for: Duration,
 }
 
 /// Everything about a partner's credential that must outlive the process.
@@ -128,6 +265,8 @@ pub struct Record {
     pub refresh: Option<RefreshToken>,
     /// What is known of whether `refresh` has been spent.
     pub standing: Standing,
+    /// The token pairs before this one.
+    pub lineage: Lineage,
     /// A call that was about to be made when this was written, and whose end is not recorded.
     pub intent: Option<Intent>,
     /// Digests of the refresh tokens that came from an operator, as a seed or loaded, oldest
@@ -140,6 +279,11 @@ pub struct Record {
 impl Record {
     /// How many digests of seeds are kept.
     pub const SEEDS: usize = 64;
+
+    /// Names the token pair that this record holds.
+    pub fn pair(&self) -> Digest {
+        lineage::pair(self.refresh.as_ref(), self.access.as_ref().map(|access| &access.token))
+    }
 
     /// Adds a digest to those that are kept.
     pub fn remember_seed(seeds: &mut Vec<Digest>, seed: Digest) {
@@ -223,6 +367,10 @@ pub enum StoreError {
         /// What to do.
         remedy: String,
     },
+    /// Another process has put a token pair in place of the one that this record descends from, or has
+    /// learnt more of it. Nothing was changed.
+    #[error("another replica has changed the record in the meantime")]
+    Overtaken,
     /// There are records, and none of them can be used. The operator must decide; nothing was
     /// touched.
     #[error("{}: {problem}; {remedy}", path.display())]

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use bearerd::clock::SystemClock;
+use bearerd::clock::{Moment, SystemClock};
 use bearerd::credential::{Pair, Policy, RefreshHandle, Refresher, Settings};
 use bearerd::metrics::Metrics;
 use bearerd::partner::{Cause, Outcome, TokenEndpoint};
@@ -65,11 +65,11 @@ pub(crate) fn token(number: u64) -> String {
 struct NoPartner;
 
 impl TokenEndpoint for NoPartner {
-    fn refresh<'a>(&'a self, _: &'a RefreshToken) -> BoxFuture<'a, Outcome> {
-        self.login()
+    fn refresh<'a>(&'a self, _: &'a RefreshToken, by: Moment) -> BoxFuture<'a, Outcome> {
+        self.login(by)
     }
 
-    fn login(&self) -> BoxFuture<'_, Outcome> {
+    fn login(&self, _: Moment) -> BoxFuture<'_, Outcome> {
         Box::pin(async { Outcome::NotSent(Cause { reason: "none", status: None }) })
     }
 }

@@ -2,7 +2,7 @@
 
 use tokio::sync::{mpsc, oneshot};
 
-use super::state::Status;
+use super::status::Status;
 use crate::store::StoreError;
 use crate::token::{AccessToken, RefreshToken};
 

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use super::cell::{Token, TokenCell};
 use super::command::{Command, ImportError, Pair};
 use super::refusals::{Judgement, Refusals};
-use super::state::{State, Status};
+use super::status::{State, Status};
 use crate::clock::{Clock, Moment};
 use crate::token::{Digest, Generation};
 

@@ -3,6 +3,8 @@
 //! It alone calls the token endpoint, so the partner sees one call at a time however many requests
 //! wait. Each of its states is a method; [`Refresher::run`] only chooses among them.
 
+mod durable;
+mod share;
 mod show;
 #[cfg(test)]
 mod tests;
@@ -10,7 +12,7 @@ mod tests;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Notify, mpsc, watch};
 use tracing::{error, info, warn};
 
 use super::Policy;
@@ -18,11 +20,12 @@ use super::cell::TokenCell;
 use super::command::{Command, ImportError, Pair, Stop};
 use super::handle::{Demand, RefreshHandle};
 use super::schedule::{Decision, backoff, decide};
-use super::state::{Credential, LastCall, State, Status};
+use super::state::Credential;
+use super::status::{LastCall, State, Status};
 use crate::clock::{Clock, Moment, sleep_until};
 use crate::metrics::CredentialMetrics;
-use crate::partner::{Outcome, TokenEndpoint, TokenSet};
-use crate::store::{self, Intent, Store, StoreError};
+use crate::partner::{Outcome, TokenEndpoint, TokenSet, reason};
+use crate::store::{Intent, Store, StoreError};
 use crate::token::{Digest, RefreshToken};
 
 /// What a refresher works with, and a reload may replace.
@@ -61,6 +64,10 @@ pub struct Refresher {
     settings: Settings,
     new_settings: watch::Receiver<Settings>,
     store: Arc<dyn Store>,
+    /// Where other processes use the store: notified of what they do.
+    changes: Option<Arc<Notify>>,
+    /// A pair that another process has overtaken, for the case that what took its place is dead.
+    aside: Option<Box<Credential>>,
     clock: Arc<dyn Clock>,
     cell: Arc<TokenCell>,
     status: watch::Sender<Status>,
@@ -85,7 +92,12 @@ impl Refresher {
         mut rng: fastrand::Rng,
     ) -> Result<(Self, Arc<RefreshHandle>, Stop), StartError> {
         let failed = |source| StartError { partner: name.to_owned(), source };
-        let loaded = store.load(name).await.map_err(failed)?;
+        // Of a store that others use as well, first what this process knows of its own: it may have
+        // died with a pair in hand.
+        let loaded = match store.shared() {
+            Some(shared) => shared.recall(name).await.map_err(failed)?,
+            None => store.load(name).await.map_err(failed)?,
+        };
         let mut new_settings = settings;
         let settings = new_settings.borrow_and_update().clone();
         let mut credential = match loaded {
@@ -99,10 +111,13 @@ impl Refresher {
                         "the last run ended in the middle of a refresh; its refresh token may be spent"
                     );
                 }
-                Credential::restore(loaded, &settings.policy, &*clock, rng.f64())
+                // Until the store has been seen, nobody knows whether the others have it.
+                let unsaved = store.shared().is_some();
+                Credential { unsaved, ..Credential::restore(loaded, &settings.policy, &*clock, rng.f64()) }
             }
             None => Credential::default(),
         };
+        credential.shared = store.shared().is_some();
         configure(&mut credential, &settings);
 
         let cell = Arc::new(TokenCell::new());
@@ -123,8 +138,11 @@ impl Refresher {
             orders.clone(),
             Arc::clone(&clock),
         ));
+        let changes = store.shared().map(|shared| shared.changes(name));
         let mut refresher = Self {
             name: name.into(),
+            changes,
+            aside: None,
             owner: rng.u64(..),
             credential,
             settings,
@@ -140,6 +158,7 @@ impl Refresher {
             metrics,
             rng,
         };
+        refresher.look_first().await.map_err(failed)?;
         refresher.publish_token();
         let decision = refresher.decide();
         refresher.publish_status(decision);
@@ -202,6 +221,7 @@ impl Refresher {
                 self.settings = self.new_settings.borrow_and_update().clone();
                 configure(&mut self.credential, &self.settings);
             }
+            () = share::changed(self.changes.as_deref()) => self.look().await,
             () = self.demand.wake.notified() => {}
             () = sleep_until(&*self.clock, until.min(expires_at)) => {}
         }
@@ -223,15 +243,18 @@ impl Refresher {
         // that the token may be spent. Then decided once more: a store that cannot take the intent
         // forbids the call unless nothing is left to lose, and one that was slow may have used up the
         // partner's grace.
-        let _ = self.save(Some(intent)).await;
+        let Some(by) = self.begin(Some(intent)).await else { return };
         if self.decide() != Decision::Refresh {
             return;
         }
         let sent_at = self.clock.now();
-        let outcome = self.settings.endpoint.refresh(&token).await;
+        let outcome = self.settings.endpoint.refresh(&token, by).await;
         self.account_for("refresh", &outcome, sent_at);
         match outcome {
-            Outcome::Renewed(set) => self.renewed(set, sent_at).await,
+            Outcome::Renewed(set) => {
+                self.credential.was_accepted(&token);
+                self.renewed(set, sent_at).await;
+            }
             Outcome::NotSent(_) => self.try_later(None).await,
             Outcome::Busy { retry_after, .. } => self.try_later(retry_after).await,
             Outcome::Refused(_) => self.refresh_refused(&token).await,
@@ -244,13 +267,14 @@ impl Refresher {
 
     /// Starts over. A login spends nothing, so it needs no intent.
     async fn login(&mut self) {
+        let Some(by) = self.begin(None).await else { return };
         let sent_at = self.clock.now();
-        let outcome = self.settings.endpoint.login().await;
+        let outcome = self.settings.endpoint.login(by).await;
         self.account_for("login", &outcome, sent_at);
         match outcome {
             Outcome::Renewed(set) => {
                 // Whether or not the login brought one, the refresh token before it has had its day.
-                self.credential.refresh = None;
+                self.credential.started_over();
                 self.renewed(set, sent_at).await;
             }
             Outcome::NotSent(_) | Outcome::Unknown(_) => self.try_later(None).await,
@@ -261,7 +285,7 @@ impl Refresher {
                     "the login was refused; it is not tried again until its secret changes or an operator asks"
                 );
                 self.credential.login_was_refused(self.clock.now());
-                self.save_end().await;
+                self.save_end(Duration::ZERO).await;
             }
         }
     }
@@ -272,7 +296,10 @@ impl Refresher {
         // In this order. A crash before the pair is durable finds the intent; a crash after it finds
         // the pair. Published first, a request could use a token that a restart knows nothing of.
         // Where saving fails, serving from memory is the best that is left, and is shown as such.
-        self.credential.unsaved = self.save(None).await.is_err();
+        self.credential.unsaved = true;
+        if let Err(StoreError::Overtaken) = self.save().await {
+            self.look().await;
+        }
         self.publish_token();
         self.metrics.set_refreshed(self.clock.wall().as_secs_f64());
         info!(partner = &*self.name, generation = self.credential.generation.0, "a new token is in use");
@@ -284,32 +311,30 @@ impl Refresher {
         // What the partner asks for is a minimum; the jitter comes on top.
         let wait = retry_after.map_or(wait, |asked| wait.max(asked.mul_f64(1.0 + 0.1 * jitter)));
         self.credential.failed(self.clock.now(), wait);
-        self.save_end().await;
+        self.save_end(wait).await;
     }
 
     /// Looks whether the store knows better before it believes that the token is dead.
     async fn refresh_refused(&mut self, presented: &RefreshToken) {
-        if let Ok(Some(loaded)) = self.store.load(&self.name).await {
-            let record = &loaded.record;
-            let other = record.refresh.as_ref().is_some_and(|held| held.digest() != presented.digest());
-            let dead = record.standing == store::Standing::Refused;
-            if other && !dead && record.generation >= self.credential.generation {
-                warn!(partner = &*self.name, "the store holds another refresh token; going on with that");
-                let jitter = self.rng.f64();
-                let stored = Credential::restore(loaded, &self.settings.policy, &*self.clock, jitter);
-                self.credential.take_over(stored);
-                self.publish_token();
-                return;
-            }
+        if self.look_for_another(presented).await {
+            return;
         }
-        self.credential.refresh_refused(self.clock.now());
+        let strangers = self.credential.refresh_refused(presented, self.clock.now());
+        if strangers > 1 {
+            self.metrics.refresh_failed(reason::USED_ELSEWHERE);
+            error!(
+                partner = &*self.name,
+                times = strangers,
+                "refresh tokens that were never presented from here are refused again and again; most likely another deployment uses the same credential with a store of its own: give it a credential of its own, or let both use one store of kind \"postgres\""
+            );
+        }
         if self.credential.state(self.clock.now()) == State::ReauthRequired {
             error!(
                 partner = &*self.name,
                 "the refresh token was refused; load a new one with `bearerd token import` or a new refresh_token in the configuration"
             );
         }
-        self.save_end().await;
+        self.save_end(Duration::ZERO).await;
     }
 
     fn adopt_seed(&mut self) {
@@ -320,22 +345,16 @@ impl Refresher {
     }
 
     async fn import(&mut self, pair: Pair) -> Result<Status, ImportError> {
-        let before = self.credential.clone();
-        let now = self.clock.now();
-        self.credential.take_up(pair.refresh);
-        match pair.access {
-            Some((access, lifetime)) => {
-                let set = TokenSet { access, lifetime: Some(lifetime), refresh: None };
-                let jitter = self.rng.f64();
-                self.credential.renewed(set, now, now, &self.settings.policy, jitter);
+        let mut result = self.import_once(&pair).await;
+        // An operator's word stands above what others have brought in the meantime.
+        for _ in 0..3 {
+            if !matches!(result, Err(StoreError::Overtaken)) {
+                break;
             }
-            None => self.credential.ordered = true,
+            self.look().await;
+            result = self.import_once(&pair).await;
         }
-        let attempt = self.save(None).await;
-        if let Err(error) = attempt {
-            self.credential = before;
-            return Err(error.into());
-        }
+        result?;
         self.publish_token();
         info!(partner = &*self.name, "an operator loaded a new refresh token");
         let decision = self.decide();
@@ -343,44 +362,21 @@ impl Refresher {
         Ok(self.status.borrow().clone())
     }
 
-    async fn save_again(&mut self) {
-        if self.save(None).await.is_ok() {
-            info!(partner = &*self.name, "the credential has been saved after all");
-        }
-    }
-
-    async fn save_once_more(&mut self) {
-        if !self.credential.unsaved && !self.credential.behind {
-            return;
-        }
-        let _ = self.save(None).await;
-        if self.credential.unsaved {
-            error!(partner = &*self.name, "ending with a token pair that could not be saved; it is lost");
-        }
-    }
-
-    /// Records how a call ended that brought no token, and so closes its intent.
-    async fn save_end(&mut self) {
-        self.credential.behind = self.save(None).await.is_err();
-    }
-
-    /// Makes the credential durable, with `intent` if a call is about to be made.
-    async fn save(&mut self, intent: Option<Intent>) -> Result<(), StoreError> {
-        let mut record = self.credential.record(&*self.clock);
-        record.intent = intent;
-        let result = self.store.save(&self.name, &record).await;
-        match &result {
-            Ok(()) => {
-                self.credential.unsaved = false;
-                self.credential.behind = false;
-                self.credential.store_failures = 0;
+    async fn import_once(&mut self, pair: &Pair) -> Result<(), StoreError> {
+        let before = self.credential.clone();
+        let now = self.clock.now();
+        self.credential.take_up(pair.refresh.clone());
+        match &pair.access {
+            Some((access, lifetime)) => {
+                let set = TokenSet { access: access.clone(), lifetime: Some(*lifetime), refresh: None };
+                let jitter = self.rng.f64();
+                self.credential.renewed(set, now, now, &self.settings.policy, jitter);
             }
-            Err(failure) => {
-                self.credential.store_failures = self.credential.store_failures.saturating_add(1);
-                let wait = backoff(self.credential.store_failures, self.rng.f64());
-                self.credential.store_not_before = self.clock.now() + wait;
-                error!(partner = &*self.name, error = %failure, "the credential could not be saved");
-            }
+            None => self.credential.ordered = true,
+        }
+        let result = self.save().await;
+        if result.is_err() {
+            self.credential = before;
         }
         result
     }

@@ -40,6 +40,9 @@ pub fn decide(credential: &Credential, policy: &Policy, now: Moment) -> Decision
 
 /// The call to make now, or when to ask again.
 fn next_call(c: &Credential, policy: &Policy, now: Moment) -> Result<Decision, Moment> {
+    // Without the store others could make the same call.
+    let store_back_at = if c.shared && c.store_failures > 0 { c.store_not_before } else { Moment::default() };
+    let allowed = store_back_at.max(c.held_until);
     let asked = c.refused || c.wanted || c.ordered;
     let due = match (&c.access, c.standing) {
         (Some(access), Standing::Unspent) if !asked => access.refresh_at,
@@ -47,7 +50,7 @@ fn next_call(c: &Credential, policy: &Policy, now: Moment) -> Result<Decision, M
         // then the partner's grace is over.
         _ => Moment::default(),
     };
-    let earliest = due.max(c.not_before);
+    let earliest = due.max(c.not_before).max(allowed);
     if now < earliest {
         return Err(earliest);
     }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::Policy;
 use super::schedule;
+use super::status::State;
 use crate::clock::{Clock, Moment, UnixMillis};
-use crate::partner::{Cause, TokenSet};
-use crate::store::{self, Loaded, Record, SavedAccess};
+use crate::partner::TokenSet;
+use crate::store::{self, Lineage, Loaded, Record, SavedAccess};
 use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 
 /// An access token's shortest and longest life that is believed.
@@ -18,6 +19,9 @@ const LIFETIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 /// How long after a refusal the same refresh token is tried again, in case the refusal came from
 /// something between bearerd and the partner.
 pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(600);
+
+/// The first pause before another login, where logins are undone by somebody else.
+const STRANGERS: Duration = Duration::from_secs(30);
 
 /// A credential: what a [`Record`] holds, on the clock of this process, and how the attempts to
 /// renew it have gone.
@@ -31,6 +35,8 @@ pub struct Credential {
     pub refresh: Option<RefreshToken>,
     /// What is known of whether it has been spent.
     pub standing: Standing,
+    /// The token pairs before this one.
+    pub lineage: Lineage,
     /// Digests of the seeds and loaded tokens that have been taken up, oldest first.
     pub seeds: Vec<Digest>,
     /// The digest of the login secrets that were refused.
@@ -51,6 +57,9 @@ pub struct Credential {
     pub attempted: bool,
     /// Calls in a row that brought no token.
     pub failures: u32,
+    /// Refresh tokens that were refused when they were presented for the first time, although the
+    /// partner had given them out, since one was last accepted.
+    pub strangers: u32,
     /// No call before this moment.
     pub not_before: Moment,
     /// Writes to the store in a row that failed.
@@ -61,6 +70,10 @@ pub struct Credential {
     pub unsaved: bool,
     /// The end of a call is not durable, though the pair may be.
     pub behind: bool,
+    /// Other processes use the same store: without it no call is made.
+    pub shared: bool,
+    /// Another process has the next call until then.
+    pub held_until: Moment,
 }
 
 /// An access token and its life.
@@ -97,7 +110,7 @@ pub enum Standing {
 impl Credential {
     /// Takes up what a store holds. `jitter` is from 0 to 1.
     pub fn restore(loaded: Loaded, policy: &Policy, clock: &dyn Clock, jitter: f64) -> Self {
-        let Loaded { record, newer_damaged } = loaded;
+        let Loaded { record, newer_damaged, held_for } = loaded;
         let (now, wall) = (clock.now(), clock.wall());
         let access = record.access.map(|saved| {
             // Only as long a life as was given, however the wall clock was set in the meantime.
@@ -132,8 +145,10 @@ impl Credential {
             access,
             refresh: record.refresh,
             standing,
+            lineage: record.lineage,
             seeds: record.seeds,
             login_refused: record.login_refused,
+            held_until: if held_for.is_zero() { Moment::default() } else { now + held_for },
             ..Self::default()
         }
     }
@@ -155,6 +170,7 @@ impl Credential {
                 }
                 Standing::Refused { .. } => store::Standing::Refused,
             },
+            lineage: self.lineage.clone(),
             intent: None,
             seeds: self.seeds.clone(),
             login_refused: self.login_refused,
@@ -164,22 +180,63 @@ impl Credential {
     /// Goes on with what another process has stored. What this one has learnt stays learnt, so that
     /// what was refused is not tried in turns.
     pub fn take_over(&mut self, stored: Self) {
-        self.generation = stored.generation;
+        // Whatever became of the store, here generations only grow, and no two tokens have the same.
+        let token = |access: &Option<Access>| access.as_ref().map(|access| access.token.expose().to_owned());
+        let other = self.access.is_some() && token(&self.access) != token(&stored.access);
+        let least = if other { self.generation.next() } else { self.generation };
+        self.generation = stored.generation.max(least);
+        self.attempted |= stored.access.is_some();
         self.access = stored.access;
         self.refresh = stored.refresh;
         self.standing = stored.standing;
+        self.lineage = stored.lineage;
+        self.held_until = stored.held_until;
         for seed in stored.seeds {
             self.remember_seed(seed);
         }
         self.login_refused = self.login_refused.or(stored.login_refused);
         self.unsaved = false;
-        self.attempted = true;
+        self.behind = false;
+        self.ordered = false;
         self.failures = 0;
         self.not_before = Moment::default();
     }
 
+    /// Learns what a store says of the pair that is held.
+    pub fn learn(&mut self, stored: Self) {
+        self.held_until = stored.held_until;
+        for seed in stored.seeds {
+            self.remember_seed(seed);
+        }
+        // What could not be written yet is newer than what is there.
+        if self.behind {
+            return;
+        }
+        self.login_refused = self.login_refused.or(stored.login_refused);
+        let known = matches!(
+            (self.standing, stored.standing),
+            (Standing::Refused { .. }, Standing::Refused { .. })
+                | (Standing::PerhapsSpent { .. }, Standing::PerhapsSpent { .. })
+        );
+        if !known {
+            self.standing = stored.standing;
+        }
+    }
+
+    /// Names the token pair that is held.
+    pub fn pair(&self) -> Digest {
+        store::pair(self.refresh.as_ref(), self.access.as_ref().map(|access| &access.token))
+    }
+
+    /// What is taken up next descends from the pair that is held.
+    fn succeed(&mut self) {
+        let pair = self.pair();
+        self.lineage.push(pair);
+    }
+
     /// A call that was sent at `sent_at` brought `set` at `now`. `jitter` is from 0 to 1.
     pub fn renewed(&mut self, set: TokenSet, sent_at: Moment, now: Moment, policy: &Policy, jitter: f64) {
+        self.succeed();
         let life = set.lifetime.unwrap_or(policy.default_lifetime).clamp(LIFETIME.0, LIFETIME.1);
         let expires_at = sent_at + life;
         let refresh_at = schedule::refresh_at(sent_at, expires_at, policy, jitter);
@@ -199,6 +256,13 @@ impl Credential {
         self.not_before = now + pause;
     }
 
+    /// The partner accepted the refresh token that was `presented`.
+    pub fn was_accepted(&mut self, presented: &RefreshToken) {
+        if !self.seeds.contains(&presented.digest()) {
+            self.strangers = 0;
+        }
+    }
+
     /// A call ended without a token and may be made again after `wait`.
     pub fn failed(&mut self, now: Moment, wait: Duration) {
         self.attempted = true;
@@ -211,11 +275,22 @@ impl Credential {
         self.standing = self.standing.perhaps_spent(sent_at);
     }
 
-    /// The partner refused the refresh token.
-    pub fn refresh_refused(&mut self, now: Moment) {
-        self.failed(now, Duration::ZERO);
+    /// The partner refused `presented`. How many times in a row now that was one which it had given
+    /// out itself and which was never presented from here: somebody else has.
+    pub fn refresh_refused(&mut self, presented: &RefreshToken, now: Moment) -> u32 {
+        let given_out = !self.seeds.contains(&presented.digest());
+        if self.standing == Standing::Unspent && given_out {
+            self.strangers = self.strangers.saturating_add(1);
+        }
+        // Two that take the credential from each other in turns do it ever more slowly.
+        let pause = match self.strangers {
+            0 | 1 => Duration::ZERO,
+            more => (STRANGERS * (1 << (more - 2).min(8))).min(AFTER_REFUSAL),
+        };
+        self.failed(now, pause);
         self.ordered = false;
         self.standing = Standing::Refused { again_at: now + AFTER_REFUSAL };
+        self.strangers
     }
 
     /// The partner refused the login.
@@ -228,11 +303,18 @@ impl Credential {
     /// Takes up a seed or a token that an operator loaded: a refresh token that was never presented.
     /// Its digest is kept, so that the same token in the configuration is no new seed.
     pub fn take_up(&mut self, refresh: RefreshToken) {
+        self.succeed();
         self.remember_seed(refresh.digest());
         self.refresh = Some(refresh);
         self.standing = Standing::Unspent;
         self.failures = 0;
         self.not_before = Moment::default();
+    }
+
+    /// A login has started over: the refresh token before it has had its day.
+    pub fn started_over(&mut self) {
+        self.succeed();
+        self.refresh = None;
     }
 
     /// Takes up the configured seed, so that it counts as presented from now on, and is at once.
@@ -246,6 +328,7 @@ impl Credential {
         self.ordered = true;
         self.not_before = now;
         self.store_not_before = now;
+        self.held_until = Moment::default();
         self.login_refused = None;
         if let Standing::Refused { again_at } = &mut self.standing {
             *again_at = now;
@@ -299,67 +382,4 @@ impl Standing {
             Self::Unspent | Self::Refused { .. } => Self::PerhapsSpent { since: at },
         }
     }
-}
-
-/// The state of a credential.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// No token yet, and no call has ended.
-    Starting,
-    /// A token is held and all is well.
-    Valid,
-    /// A token is held, but refreshing or saving fails.
-    Degraded,
-    /// No token is held; still trying.
-    Expired,
-    /// Only an operator or a login can help. A token that is held still serves until it expires.
-    ReauthRequired,
-}
-
-impl State {
-    /// The word for `/status`, metrics and the log.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Starting => "starting",
-            Self::Valid => "valid",
-            Self::Degraded => "degraded",
-            Self::Expired => "expired",
-            Self::ReauthRequired => "reauth_required",
-        }
-    }
-}
-
-/// What the refresher shows of itself.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Status {
-    /// The state.
-    pub state: State,
-    /// The generation in use.
-    pub generation: Generation,
-    /// When the access token that is held expires.
-    pub expires_at: Option<Moment>,
-    /// Whether what is held is durable.
-    pub persisted: bool,
-    /// The last call that ended, and how.
-    pub last: Option<LastCall>,
-    /// When the next call or write is due.
-    pub next_at: Moment,
-}
-
-impl Status {
-    /// Whether a token is held that may be sent at `now`.
-    pub fn is_usable(&self, now: Moment) -> bool {
-        self.expires_at.is_some_and(|expires_at| now < expires_at)
-    }
-}
-
-/// The last call to the token endpoint.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct LastCall {
-    /// When it ended.
-    pub at: UnixMillis,
-    /// `renewed`, `not_sent`, `busy`, `refused` or `unknown`.
-    pub outcome: &'static str,
-    /// Why, if it brought no token.
-    pub cause: Option<Cause>,
 }

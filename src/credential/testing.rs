@@ -159,7 +159,11 @@ impl Store for FakeStore {
             tokio::task::yield_now().await;
             let inner = lock(&self.inner);
             let newer_damaged = inner.newer_damaged;
-            Ok(inner.records.last().cloned().map(|record| Loaded { record, newer_damaged }))
+            Ok(inner.records.last().cloned().map(|record| Loaded {
+                record,
+                newer_damaged,
+                ..Loaded::default()
+            }))
         })
     }
 
@@ -277,7 +281,7 @@ impl Drop for InFlight<'_> {
 }
 
 impl TokenEndpoint for FakePartner {
-    fn refresh<'a>(&'a self, token: &'a RefreshToken) -> BoxFuture<'a, Outcome> {
+    fn refresh<'a>(&'a self, token: &'a RefreshToken, _by: Moment) -> BoxFuture<'a, Outcome> {
         let mut inner = lock(&self.inner);
         inner.presented.push(token.expose().to_owned());
         let record = inner.store.as_ref().filter(|store| store.saves() > 0).map(|store| store.newest());
@@ -286,7 +290,7 @@ impl TokenEndpoint for FakePartner {
         Box::pin(self.call())
     }
 
-    fn login(&self) -> BoxFuture<'_, Outcome> {
+    fn login(&self, _by: Moment) -> BoxFuture<'_, Outcome> {
         lock(&self.inner).logins += 1;
         Box::pin(self.call())
     }

@@ -9,7 +9,9 @@ mod watched;
 use std::convert::Infallible;
 use std::fmt;
 use std::future::pending;
+use std::pin::pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{
@@ -41,6 +43,10 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const PRODUCT: HeaderValue = HeaderValue::from_static(concat!("bearerd/", env!("CARGO_PKG_VERSION")));
 
+/// How much longer than its time-out a call that was sent is waited for: enough to look at what has
+/// come, and less than what others wait for besides.
+const LATE: Duration = Duration::from_millis(100);
+
 /// A partner's token endpoint.
 pub struct HttpEndpoint {
     config: Config,
@@ -69,13 +75,21 @@ impl HttpEndpoint {
 
     /// One call, within `config.timeout` by two clocks: the runtime's timer ends a wait, and the
     /// clock that goes on during suspend keeps a request from being sent once its time is over.
-    async fn call(&self, path: &str, body: Result<String, SealError>) -> Outcome {
+    async fn call(&self, path: &str, body: Result<String, SealError>, by: Moment) -> Outcome {
         let Ok(data) = body else {
             return Outcome::NotSent(bare(reason::ENTROPY));
         };
         let sent = Sent::default();
-        let deadline = self.clock.now() + self.config.timeout;
-        match tokio::time::timeout(self.config.timeout, self.exchange(path, data, &sent, deadline)).await {
+        let now = self.clock.now();
+        let deadline = by.min(now + self.config.timeout);
+        let mut exchange = pin!(self.exchange(path, data, &sent, deadline));
+        let mut ended = tokio::time::timeout(deadline.since(now), &mut exchange).await;
+        if ended.is_err() && sent.any() {
+            // After the process was stopped, the timer can be noticed before the answer that has come
+            // meanwhile, and that answer holds the only live pair.
+            ended = tokio::time::timeout(LATE, &mut exchange).await;
+        }
+        match ended {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(cause)) => failed(&sent, cause),
             Err(_) => failed(&sent, bare(reason::TIMEOUT)),
@@ -168,7 +182,7 @@ impl HttpEndpoint {
 }
 
 impl TokenEndpoint for HttpEndpoint {
-    fn refresh<'a>(&'a self, token: &'a RefreshToken) -> BoxFuture<'a, Outcome> {
+    fn refresh<'a>(&'a self, token: &'a RefreshToken, by: Moment) -> BoxFuture<'a, Outcome> {
         #[derive(Serialize)]
         struct Plaintext<'a> {
             refresh_token: &'a str,
@@ -176,11 +190,11 @@ impl TokenEndpoint for HttpEndpoint {
 
         Box::pin(async move {
             let body = self.seal(&Plaintext { refresh_token: token.expose() });
-            self.call(REFRESH_PATH, body).await
+            self.call(REFRESH_PATH, body, by).await
         })
     }
 
-    fn login(&self) -> BoxFuture<'_, Outcome> {
+    fn login(&self, by: Moment) -> BoxFuture<'_, Outcome> {
         #[derive(Serialize)]
         struct Plaintext<'a> {
             username: &'a str,
@@ -199,7 +213,7 @@ impl TokenEndpoint for HttpEndpoint {
                 client_id: &login.client_id,
                 client_secret: login.client_secret.expose_secret(),
             });
-            self.call(LOGIN_PATH, body).await
+            self.call(LOGIN_PATH, body, by).await
         })
     }
 }

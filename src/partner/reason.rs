@@ -43,9 +43,11 @@ pub const NOT_JSON: &str = "not_json";
 pub const SERVER_ERROR: &str = "server_error";
 /// A status that answers no such call: 1xx, 2xx other than 200, 600 and above.
 pub const STATUS: &str = "status";
+/// Besides: it is not the first time that a refresh token which was never presented from here is refused.
+pub const USED_ELSEWHERE: &str = "used_elsewhere";
 
 /// All of them, for those who count.
-pub const ALL: [&str; 21] = [
+pub const ALL: [&str; 22] = [
     DNS,
     CONNECT,
     CONNECT_TIMEOUT,
@@ -67,4 +69,5 @@ pub const ALL: [&str; 21] = [
     NOT_JSON,
     SERVER_ERROR,
     STATUS,
+    USED_ELSEWHERE,
 ];

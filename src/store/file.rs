@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use zeroize::Zeroizing;
+
 use self::dir::Dir;
 use self::journal::{Journal, Progress};
 use super::{BoxFuture, Config, Loaded, Record, Store, StoreError, StoreKey, seal};
@@ -88,15 +90,39 @@ impl Store for FileStore {
         let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed) + 1;
         Box::pin(async move {
             check_name(self.shared.dir.path(), partner)?;
-            let bytes = seal::encode(record, partner, self.shared.key.as_ref())
-                .map_err(|source| self.shared.dir.error("seal a record for", "", source))?;
+            let bytes = self.encode(partner, record)?;
             let name = partner.to_owned();
             self.blocking("save", move |shared| shared.save(&name, &bytes, ticket)).await
         })
     }
 }
 
+impl super::shared::Journal for FileStore {
+    fn set_aside<'a>(
+        &'a self,
+        partner: &'a str,
+        record: &'a Record,
+    ) -> BoxFuture<'a, Result<(), StoreError>> {
+        Box::pin(async move {
+            check_name(self.shared.dir.path(), partner)?;
+            let bytes = self.encode(partner, record)?;
+            let name = partner.to_owned();
+            self.blocking("save", move |shared| {
+                let mut progress = shared.progress();
+                let progress = progress.entry(name.clone()).or_default();
+                Journal::new(&shared.dir, &name).set_aside(&bytes, progress)
+            })
+            .await
+        })
+    }
+}
+
 impl FileStore {
+    fn encode(&self, partner: &str, record: &Record) -> Result<Zeroizing<Vec<u8>>, StoreError> {
+        seal::encode(record, partner, self.shared.key.as_ref())
+            .map_err(|source| self.shared.dir.error("seal a record for", "", source))
+    }
+
     async fn blocking<T: Send + 'static>(
         &self,
         action: &'static str,

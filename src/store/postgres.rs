@@ -1,35 +1,57 @@
 //! Records in a PostgreSQL database that several bearerds share.
 //!
 //! [`Database`] says where it is, `connect` how a session with it begins, `migrate` what must be in
-//! it, and `error` what is made of its refusals. Every session is with a server that takes writes,
+//! it, `link` keeps one session up, `table` is the rows, and `error` what is made of refusals. What
+//! the replicas owe each other is told by `store::shared`.
+//!
+//! Every session is with a server that takes writes,
 //! verified over TLS unless it is on this machine, and nothing that is asked of it is waited for
 //! without end.
 
 mod connect;
 mod database;
 mod error;
+mod link;
 mod migrate;
+mod table;
 mod tls;
+
+use std::io;
+use std::sync::Arc;
 
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
 pub use self::connect::{Connect, Connection};
 pub use self::database::Database;
+use self::link::Link;
 pub use self::migrate::{Migrated, check, migrate};
+use self::table::PgTable;
 use super::StoreError;
+use super::shared::{Journal, Keys, SharedStore};
+use crate::clock::Clock;
 
-/// Begins a session only to see whether everything is in order, and ends it.
+/// Opens the store of kind `postgres`. Its session is kept up on the runtime that calls this.
 ///
 /// # Errors
 ///
-/// Those of [`Connect::connect`] and of [`check`].
-pub async fn look(connect: &Connect) -> Result<(), StoreError> {
-    let (client, connection) = connect.connect().await?;
-    let session = tokio::spawn(connection);
-    let checked = check(connect, &client).await;
-    end(client, session).await;
-    checked
+/// [`StoreError::Database`] with what the operator has to mend. That the database cannot be reached
+/// is not an error.
+pub(super) async fn open(
+    database: &Database,
+    journal: Arc<dyn Journal>,
+    keys: Keys,
+    clock: Arc<dyn Clock>,
+) -> Result<SharedStore<PgTable>, StoreError> {
+    let (link, keeper) = Link::open(Connect::new(database)?).await?;
+    let mut owner = [0; 8];
+    getrandom::fill(&mut owner).map_err(|error| StoreError::Io {
+        action: "draw a name for this process beside",
+        path: database.to_string().into(),
+        source: io::Error::other(error),
+    })?;
+    let table = PgTable::new(link, keeper);
+    Ok(SharedStore::new(table, journal, keys, clock, i64::from_ne_bytes(owner)))
 }
 
 /// Begins a session for [`migrate`] alone, and ends it.

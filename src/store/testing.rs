@@ -4,7 +4,7 @@ use proptest::collection::vec;
 use proptest::option;
 use proptest::prelude::*;
 
-use super::{Intent, Record, SavedAccess, Standing, StoreKey};
+use super::{Intent, Lineage, Record, SavedAccess, Standing, StoreKey};
 use crate::clock::UnixMillis;
 use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 
@@ -34,6 +34,7 @@ pub(super) fn record(generation: u64) -> Record {
         standing: Standing::PerhapsSpent { since: UnixMillis(500_000) },
         seeds: vec![Digest([1; 32]), Digest([2; 32])],
         login_refused: Some(Digest([3; 32])),
+        lineage: [Digest([4; 32]), Digest([5; 32])].into_iter().collect(),
     }
 }
 
@@ -45,7 +46,9 @@ pub(super) fn shown(record: &Record) -> String {
         .seeds
         .iter()
         .chain(&record.login_refused)
-        .chain(record.intent.as_ref().map(|i| &i.parent))
+        .copied()
+        .chain(record.lineage.iter())
+        .chain(record.intent.map(|intent| intent.parent))
         .collect();
     let digests: Vec<_> = digests.iter().map(|digest| const_hex::encode(digest.0)).collect();
     format!("{record:?} {access:?} {refresh:?} {digests:?}")
@@ -84,14 +87,18 @@ pub(super) fn any_record() -> impl Strategy<Value = Record> {
         option::of(intent),
         vec(digest(), 0..=Record::SEEDS),
         option::of(digest()),
+        vec(digest(), 0..=Lineage::KEPT),
     )
-        .prop_map(|(generation, access, refresh, standing, intent, seeds, login_refused)| Record {
-            generation,
-            access,
-            refresh,
-            standing,
-            intent,
-            seeds,
-            login_refused,
+        .prop_map(|(generation, access, refresh, standing, intent, seeds, login_refused, lineage)| {
+            Record {
+                generation,
+                access,
+                refresh,
+                standing,
+                intent,
+                seeds,
+                login_refused,
+                lineage: lineage.into_iter().collect(),
+            }
         })
 }

@@ -66,7 +66,7 @@ fn no_secret_type_shows_its_secret() {
         format!("{:?} {:?}", EnvelopeKey::from_hex(KEY), StoreKey::from_hex(KEY)),
         format!("{login:?} {token:?} {:?} {:?}", TokenCell::new(), TokenCell::new().reader()),
         format!("{set:?} {:?} {pair:?}", Outcome::Renewed(set.clone())),
-        format!("{record:?} {:?}", Loaded { record: record.clone(), newer_damaged: false }),
+        format!("{record:?} {:?}", Loaded { record: record.clone(), ..Loaded::default() }),
         format!("{credential:?} {admin:?} {admin:#?}"),
     ] {
         assert!(!shown.contains(SECRET) && !shown.contains(&KEY[..8]), "{shown}");

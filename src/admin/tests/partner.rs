@@ -55,7 +55,9 @@ impl MemoryStore {
 impl Store for MemoryStore {
     fn load<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
         let record = self.record.lock().unwrap().clone();
-        Box::pin(async { Ok(record.map(|record| Loaded { record, newer_damaged: false })) })
+        Box::pin(async {
+            Ok(record.map(|record| Loaded { record, newer_damaged: false, ..Loaded::default() }))
+        })
     }
 
     fn save<'a>(&'a self, _: &'a str, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
@@ -78,7 +80,7 @@ pub(super) struct TestEndpoint {
 }
 
 impl TokenEndpoint for TestEndpoint {
-    fn refresh<'a>(&'a self, _: &'a RefreshToken) -> BoxFuture<'a, Outcome> {
+    fn refresh<'a>(&'a self, _: &'a RefreshToken, _: Moment) -> BoxFuture<'a, Outcome> {
         let call = self.calls.fetch_add(1, Ordering::SeqCst) + 1;
         let outcome = self.answers.lock().unwrap().pop_front().unwrap_or_else(|| {
             Outcome::Renewed(TokenSet {
@@ -90,7 +92,7 @@ impl TokenEndpoint for TestEndpoint {
         Box::pin(async { outcome })
     }
 
-    fn login(&self) -> BoxFuture<'_, Outcome> {
+    fn login(&self, _by: Moment) -> BoxFuture<'_, Outcome> {
         Box::pin(async { Outcome::Refused(Cause { reason: reason::NO_LOGIN, status: None }) })
     }
 }

@@ -7,11 +7,13 @@ use zeroize::Zeroizing;
 
 use super::{Import, understood};
 use crate::admin::PartnerView;
+use crate::cli::block_on;
 use crate::cli::client::{NoAnswer, call};
 use crate::cli::input;
 use crate::cli::output::{Failure, print, remark};
+use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::store::{self, FileStore, Record, Standing, Store as _, StoreError};
+use crate::store::{self, Record, Standing, StoreError};
 use crate::token::{MAX_TOKEN_LEN, RefreshToken};
 
 /// Loads a refresh token into the bearerd that runs, or else into the store.
@@ -33,8 +35,8 @@ pub(super) fn run(config: &Config, options: &Import) -> Result<(), Failure> {
             print(&format!("partner \"{name}\": loaded into the bearerd that runs, which presents it now\n"))
         }
         Err(NoAnswer::NotRunning) => {
-            save(&config.store, name, token).map_err(|error| explain(&error, config))?;
-            let store = config.store.path.display();
+            block_on(save(&config.store, name, token))?.map_err(|error| explain(&error, config))?;
+            let store = &config.store;
             print(&format!("partner \"{name}\": no bearerd runs; saved in {store} for the next one\n"))
         }
         Err(NoAnswer::Failed(failure)) => Err(failure),
@@ -53,20 +55,21 @@ fn json(token: &RefreshToken) -> Zeroizing<Vec<u8>> {
 
 /// Puts `token` into the store, in place of the refresh token there. What else is there stays: the
 /// access token goes on serving, and the generation must not go back.
-fn save(config: &store::Config, partner: &str, token: RefreshToken) -> Result<(), StoreError> {
-    let store = FileStore::open(config)?;
-    // Only to wait for the store's own threads.
-    let runtime = tokio::runtime::Builder::new_current_thread().build().map_err(|source| StoreError::Io {
-        action: "start a thread for",
-        path: config.path.clone(),
-        source,
-    })?;
-    runtime.block_on(async {
+async fn save(config: &store::Config, partner: &str, token: RefreshToken) -> Result<(), StoreError> {
+    let store = store::open(config, SystemClock::shared()).await?;
+    loop {
         let mut held = store.load(partner).await?.map(|loaded| loaded.record).unwrap_or_default();
         Record::remember_seed(&mut held.seeds, token.digest());
-        let record = Record { refresh: Some(token), standing: Standing::Unspent, intent: None, ..held };
-        store.save(partner, &record).await
-    })
+        let before = held.pair();
+        held.lineage.push(before);
+        let refresh = Some(token.clone());
+        let record = Record { refresh, standing: Standing::Unspent, intent: None, ..held };
+        match store.save(partner, &record).await {
+            // A replica has changed the record in between.
+            Err(StoreError::Overtaken) => {}
+            done => return done,
+        }
+    }
 }
 
 fn explain(error: &StoreError, config: &Config) -> Failure {
@@ -82,7 +85,7 @@ fn explain(error: &StoreError, config: &Config) -> Failure {
 mod tests {
     use super::*;
     use crate::clock::UnixMillis;
-    use crate::store::{Intent, SavedAccess};
+    use crate::store::{FileStore, Intent, SavedAccess, Store as _};
     use crate::token::{AccessToken, Digest, Generation};
 
     #[test]
@@ -95,7 +98,8 @@ mod tests {
             previous_key: None,
         };
         let token = |text: &str| RefreshToken::parse(text).unwrap();
-        save(&config, "acme", token("first")).unwrap();
+        let save = |token| block_on(save(&config, "acme", token)).unwrap();
+        save(token("first")).unwrap();
         let first = FileStore::peek(&config, "acme").unwrap().unwrap().record;
         assert_eq!((first.generation, first.refresh.unwrap().expose()), (Generation(0), "first"));
 
@@ -117,14 +121,14 @@ mod tests {
             }),
             seeds: vec![Digest([1; 32])],
             login_refused: Some(Digest([2; 32])),
+            ..Record::default()
         };
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let store = FileStore::open(&config).unwrap();
-        runtime.block_on(store.save("acme", &record)).unwrap();
-        assert!(matches!(save(&config, "acme", token("new")), Err(StoreError::Locked { .. })));
+        block_on(store.save("acme", &record)).unwrap().unwrap();
+        assert!(matches!(save(token("new")), Err(StoreError::Locked { .. })));
         drop(store);
 
-        save(&config, "acme", token("new")).unwrap();
+        save(token("new")).unwrap();
         let held = FileStore::peek(&config, "acme").unwrap().unwrap().record;
         assert_eq!(held.refresh.unwrap().expose(), "new");
         assert_eq!(held.access.unwrap().token.expose(), "access");

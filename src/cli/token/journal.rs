@@ -5,18 +5,19 @@ use serde_json::json;
 use super::table::table;
 use super::{print_json, with_running};
 use crate::admin::rfc3339;
+use crate::cli::block_on;
 use crate::cli::output::{Failure, print};
+use crate::clock::SystemClock;
 use crate::config::PartnerConfig;
-use crate::store::{self, FileStore, Loaded, Standing};
+use crate::store::{self, Loaded, Standing};
 
 /// Shows what the store holds of `partners`.
 pub(super) fn show(config: &store::Config, partners: &[&PartnerConfig], json: bool) -> Result<(), Failure> {
-    let look = |partner: &&PartnerConfig| {
-        let found = FileStore::peek(config, &partner.name);
-        found.map(|loaded| Row::of(&partner.name, loaded.as_ref()))
-    };
-    let rows: Result<Vec<Row>, _> = partners.iter().map(look).collect();
-    let rows = rows.map_err(|error| Failure::failed(error.to_string()))?;
+    let names: Vec<&str> = partners.iter().map(|partner| &*partner.name).collect();
+    let found = block_on(store::peek(config, &names, SystemClock::shared()))?
+        .map_err(|error| Failure::failed(error.to_string()))?;
+    let rows: Vec<Row> =
+        names.iter().zip(&found).map(|(name, loaded)| Row::of(name, loaded.as_ref())).collect();
     if json {
         return print_json(&with_running(json!({ "partners": rows }), false));
     }

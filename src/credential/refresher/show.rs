@@ -6,7 +6,7 @@ use super::Refresher;
 use crate::clock::Moment;
 use crate::credential::cell::Token;
 use crate::credential::schedule::{self, Decision};
-use crate::credential::state::{LastCall, Status};
+use crate::credential::status::{LastCall, Status};
 use crate::partner::{Cause, Outcome};
 
 impl Refresher {

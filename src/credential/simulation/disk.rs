@@ -152,7 +152,7 @@ impl Store for SimStore {
                 return Err(store_error());
             }
             let newer_damaged = world.disk.newer_damaged;
-            Ok(world.disk.durable.clone().map(|record| Loaded { record, newer_damaged }))
+            Ok(world.disk.durable.clone().map(|record| Loaded { record, newer_damaged, ..Loaded::default() }))
         })
     }
 

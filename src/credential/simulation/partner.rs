@@ -318,7 +318,7 @@ impl Drop for Call<'_> {
 pub(super) struct SimPartner(pub(super) Shared);
 
 impl TokenEndpoint for SimPartner {
-    fn refresh<'a>(&'a self, token: &'a RefreshToken) -> BoxFuture<'a, Outcome> {
+    fn refresh<'a>(&'a self, token: &'a RefreshToken, _by: Moment) -> BoxFuture<'a, Outcome> {
         // Here and not when first polled: bearerd has decided to present it.
         let mut call = Call::new(&self.0, Some(token.expose()));
         Box::pin(async move {
@@ -328,7 +328,7 @@ impl TokenEndpoint for SimPartner {
         })
     }
 
-    fn login(&self) -> BoxFuture<'_, Outcome> {
+    fn login(&self, _by: Moment) -> BoxFuture<'_, Outcome> {
         let mut call = Call::new(&self.0, None);
         Box::pin(async move {
             let outcome = call.run().await;

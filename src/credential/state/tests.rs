@@ -1,4 +1,5 @@
 use super::*;
+use crate::credential::status::Status;
 use crate::credential::testing::{FakeClock, LIFE, START, access, policy, refresh, secs, set};
 use crate::store::Intent;
 
@@ -15,7 +16,7 @@ fn held() -> Credential {
 }
 
 fn restored(record: Record, clock: &FakeClock) -> Credential {
-    Credential::restore(Loaded { record, newer_damaged: false }, &policy(), clock, 0.0)
+    Credential::restore(Loaded { record, newer_damaged: false, ..Loaded::default() }, &policy(), clock, 0.0)
 }
 
 /// What a restart makes of `c` after `pass`, in which the machine may have been rebooted.
@@ -106,7 +107,7 @@ async fn s02_an_open_intent_means_perhaps_spent_since_it_was_written() {
     let mut twice = held();
     twice.perhaps_spent(START + secs(5));
     let mut refused = held();
-    refused.refresh_refused(START);
+    refused.refresh_refused(&refresh("r"), START);
     let records = [(open(&unspent), 50), (open(&twice), 5), (open(&refused), 50)];
     tokio::time::advance(secs(50)).await;
     for (record, since) in records {
@@ -120,7 +121,7 @@ async fn s10_behind_a_damaged_record_the_older_access_token_serves_and_no_grace_
     let clock = FakeClock::new();
     for intent in [None, Some(intent(&clock))] {
         let record = Record { intent, ..held().record(&*clock) };
-        let loaded = Loaded { record, newer_damaged: true };
+        let loaded = Loaded { record, newer_damaged: true, ..Loaded::default() };
         let back = Credential::restore(loaded, &policy(), &*clock, 0.0);
         assert_eq!(back.standing, Standing::PerhapsSpent { since: Moment::default() });
         assert!(back.is_usable(clock.now()));
@@ -134,7 +135,7 @@ async fn s10_behind_a_damaged_record_the_older_access_token_serves_and_no_grace_
 async fn s41_after_a_restart_a_refused_token_is_tried_when_nothing_can_be_lost_by_it() {
     let clock = FakeClock::new();
     let mut c = held();
-    c.refresh_refused(START);
+    c.refresh_refused(&refresh("r"), START);
     assert_eq!(c.standing, Standing::Refused { again_at: START + AFTER_REFUSAL });
     tokio::time::advance(secs(100)).await;
     let back = restart(&c, &clock, || {});
@@ -229,7 +230,7 @@ fn of_the_seeds_that_were_taken_up_the_last_64_are_known() {
 #[test]
 fn an_adopted_seed_is_presented_at_once() {
     let mut c = held();
-    c.refresh_refused(START);
+    c.refresh_refused(&refresh("r"), START);
     c.adopt_seed(refresh("seed"));
     assert_eq!(schedule::decide(&c, &policy(), START), schedule::Decision::Refresh);
 }
@@ -239,7 +240,7 @@ fn an_order_sets_aside_back_off_refusals_and_the_store_for_once() {
     let mut c = held();
     c.login = Some(Digest([2; 32]));
     c.login_was_refused(START);
-    c.refresh_refused(START);
+    c.refresh_refused(&refresh("r"), START);
     c.failed(START, secs(60));
     c.store_not_before = START + secs(60);
     c.order(START);

@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
 
 use super::*;
-use crate::clock::{SystemClock, UnixMillis};
+use crate::clock::{Moment, SystemClock, UnixMillis};
 use crate::partner::envelope::{EnvelopeKey, Iv, open};
 use crate::partner::{BaseUrl, Login};
 
@@ -61,7 +61,7 @@ async fn refresh(config: Config) -> Outcome {
 
 async fn refresh_by(config: Config, clock: Arc<dyn Clock>) -> Outcome {
     let token = RefreshToken::parse("marked-refresh").unwrap();
-    let outcome = HttpEndpoint::new(config, clock).unwrap().refresh(&token).await;
+    let outcome = HttpEndpoint::new(config, clock).unwrap().refresh(&token, Moment::NEVER).await;
     assert!(!format!("{outcome:?}").contains("marked"));
     outcome
 }
@@ -153,7 +153,7 @@ async fn sent_by(url: &str, login: bool) -> (String, String, u16) {
     );
     if login {
         let endpoint = HttpEndpoint::new(config, SystemClock::shared()).unwrap();
-        assert_renewed(&endpoint.login().await);
+        assert_renewed(&endpoint.login(Moment::NEVER).await);
     } else {
         assert_renewed(&refresh(config).await);
     }
@@ -212,7 +212,10 @@ async fn a_fixed_iv_is_not_sent() {
 #[tokio::test]
 async fn without_a_login_there_is_nothing_to_connect_for() {
     let endpoint = HttpEndpoint::new(Config { login: None, ..plain(1) }, SystemClock::shared()).unwrap();
-    assert!(matches!(endpoint.login().await, Outcome::Refused(Cause { reason: "no_login", .. })));
+    assert!(matches!(
+        endpoint.login(Moment::NEVER).await,
+        Outcome::Refused(Cause { reason: "no_login", .. })
+    ));
 }
 
 #[tokio::test]

@@ -5,6 +5,7 @@
 //! | `<partner>.<number>.tmp` | a save that is under way, or was when the process died |
 //! | `<partner>.<number>.journal` | a record |
 //! | `<partner>.<number>.journal.damaged` | a damaged one, set aside when an older one stood in |
+//! | `<partner>.<number>.journal.overtaken` | one whose token pair another replica has overtaken |
 //!
 //! The number has 16 hexadecimal digits and only grows: a save takes one more than any file of the
 //! partner has, whatever its kind and state, and never one that was tried before.
@@ -59,6 +60,15 @@ impl<'a> Journal<'a> {
     /// A sync that fails may have thrown the data away and succeed if repeated. It is not: the next
     /// save writes a new file under a new number.
     pub(super) fn save(&self, bytes: &[u8], progress: &mut Progress) -> Result<(), StoreError> {
+        self.write(bytes, progress, Kind::Record)
+    }
+
+    /// Keeps a record, already encoded, where no `look` takes it for one that counts.
+    pub(super) fn set_aside(&self, bytes: &[u8], progress: &mut Progress) -> Result<(), StoreError> {
+        self.write(bytes, progress, Kind::Overtaken)
+    }
+
+    fn write(&self, bytes: &[u8], progress: &mut Progress, kind: Kind) -> Result<(), StoreError> {
         if bytes.len() > MAX_LEN {
             // It would never be read again.
             return Err(self.dir.error("save a record in", "", io::ErrorKind::FileTooLarge));
@@ -69,7 +79,7 @@ impl<'a> Journal<'a> {
         })?;
         progress.tried = number;
         let temporary = self.name(Entry { number, kind: Kind::Temporary });
-        let journal = self.name(Entry { number, kind: Kind::Record });
+        let journal = self.name(Entry { number, kind });
 
         let renamed =
             self.dir.write_new(&temporary, bytes).and_then(|()| self.dir.rename(&temporary, &journal));
@@ -137,7 +147,10 @@ impl<'a> Journal<'a> {
                     // means.
                     let aside = kept().any(|e| e.kind == Kind::Aside && e.number > entry.number);
                     let newer_damaged = aside || !damaged.is_empty();
-                    return Ok(Found { loaded: Some(Loaded { record, newer_damaged }), damaged });
+                    return Ok(Found {
+                        loaded: Some(Loaded { record, newer_damaged, ..Loaded::default() }),
+                        damaged,
+                    });
                 }
                 Err(Fault::Damaged) => damaged.push(entry),
                 // An older record must not stand in for these: they may hold the only live token.
@@ -154,7 +167,9 @@ impl<'a> Journal<'a> {
     fn prune(&self) {
         let prune = || {
             let entries = self.entries()?;
-            for (kind, keep) in [(Kind::Record, KEPT_RECORDS), (Kind::Aside, KEPT_ASIDE)] {
+            let bounds =
+                [(Kind::Record, KEPT_RECORDS), (Kind::Aside, KEPT_ASIDE), (Kind::Overtaken, KEPT_ASIDE)];
+            for (kind, keep) in bounds {
                 for entry in entries.iter().filter(|entry| entry.kind == kind).skip(keep) {
                     self.dir.remove(&self.name(*entry))?;
                 }
@@ -229,6 +244,7 @@ enum Kind {
     Temporary,
     Record,
     Aside,
+    Overtaken,
 }
 
 impl Entry {
@@ -236,7 +252,8 @@ impl Entry {
     fn parse(name: &str) -> Option<(&str, Self)> {
         let (partner, own) = name.split_once('.')?;
         let (digits, suffix) = own.split_once('.')?;
-        let kind = [Kind::Temporary, Kind::Record, Kind::Aside].into_iter().find(|k| k.suffix() == suffix)?;
+        let kinds = [Kind::Temporary, Kind::Record, Kind::Aside, Kind::Overtaken];
+        let kind = kinds.into_iter().find(|kind| kind.suffix() == suffix)?;
         let entry = Self { number: u64::from_str_radix(digits, 16).ok()?, kind };
         // Only as we write it: one number, one name.
         (entry.to_string() == own).then_some((partner, entry))
@@ -255,6 +272,7 @@ impl Kind {
             Self::Temporary => "tmp",
             Self::Record => "journal",
             Self::Aside => "journal.damaged",
+            Self::Overtaken => "journal.overtaken",
         }
     }
 }
@@ -264,7 +282,7 @@ impl Kind {
 const MAX_LEN: usize = 256 * 1024;
 /// How many records of a partner stay: the one that counts, and two that can stand in for it.
 const KEPT_RECORDS: usize = 3;
-/// How many damaged records of a partner are kept for an operator to look at.
+/// How many records of each kind that do not count are kept for an operator to look at.
 const KEPT_ASIDE: usize = 8;
 /// How often files may vanish under a look before that counts as an error.
 const LOOKS: usize = 5;

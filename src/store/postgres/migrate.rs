@@ -202,8 +202,9 @@ const FILTERED: &str = "SELECT row_security_active('bearerd_credential')";
 const USAGE: &str = "; if it has been, grant this user USAGE on their schema, or set its search_path";
 
 /// Those that this bearerd reads and writes.
-const COLUMNS: [&str; 14] = [
+const COLUMNS: [&str; 15] = [
     "partner",
+    "revision",
     "generation",
     "pair",
     "parent",

@@ -17,11 +17,11 @@ use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 /// The most that [`write()`] appends, so that the buffer never moves and leaves a copy behind.
 pub(super) fn size_bound(record: &Record) -> usize {
     const FIXED: usize = 1024;
-    const SEED: usize = 2 * 32 + r#""","#.len();
+    const DIGEST: usize = 2 * 32 + r#""","#.len();
     FIXED
         + record.access.as_ref().map_or(0, |access| access.token.expose().len())
         + record.refresh.as_ref().map_or(0, |refresh| refresh.expose().len())
-        + record.seeds.len() * SEED
+        + (record.seeds.len() + record.lineage.len()) * DIGEST
 }
 
 /// Appends the body of `record`.
@@ -47,6 +47,7 @@ pub(super) fn read(body: &[u8], generation: Generation) -> Option<Record> {
         intent: body.intent.map(Intent::from),
         seeds: body.seeds.into_iter().map(|seed| seed.0).collect(),
         login_refused: body.login_refused.map(|digest| digest.0),
+        lineage: body.lineage.into_iter().map(|pair| pair.0).collect(),
     })
 }
 
@@ -66,6 +67,8 @@ struct Body<'a> {
     seeds: Vec<Hex>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     login_refused: Option<Hex>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    lineage: Vec<Hex>,
 }
 
 impl<'a> From<&'a Record> for Body<'a> {
@@ -92,6 +95,7 @@ impl<'a> From<&'a Record> for Body<'a> {
             }),
             seeds: record.seeds.iter().copied().map(Hex).collect(),
             login_refused: record.login_refused.map(Hex),
+            lineage: record.lineage.iter().map(Hex).collect(),
         }
     }
 }

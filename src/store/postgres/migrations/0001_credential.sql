@@ -1,6 +1,7 @@
 -- One row per partner. Of a token there is nothing in clear: `record` is sealed under store.key.
 CREATE TABLE bearerd_credential (
     partner         text PRIMARY KEY,
+    revision        bigint NOT NULL,
     generation      bigint NOT NULL CHECK (generation >= 0),
     pair            bytea NOT NULL CHECK (octet_length(pair) = 32),
     parent          bytea CHECK (octet_length(parent) = 32),
@@ -26,6 +27,7 @@ CREATE INDEX bearerd_credential_changed_at ON bearerd_credential (changed_at);
 
 COMMENT ON TABLE bearerd_credential IS 'bearerd: the credential that its replicas share, by partner';
 COMMENT ON COLUMN bearerd_credential.partner IS 'the name of the [[partner]]';
+COMMENT ON COLUMN bearerd_credential.revision IS 'counts the changes of this row';
 COMMENT ON COLUMN bearerd_credential.generation IS 'how many access tokens there have been';
 COMMENT ON COLUMN bearerd_credential.pair IS 'digest that names this generation''s pair of tokens';
 COMMENT ON COLUMN bearerd_credential.parent IS 'digest of the pair from which this one was had; null for the first';

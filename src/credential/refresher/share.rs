@@ -1,0 +1,162 @@
+//! What other processes do to a credential that they share with this one.
+
+use std::future::pending;
+
+use tokio::sync::Notify;
+use tracing::{error, info, warn};
+
+use super::Refresher;
+use crate::credential::state::{Credential, Standing};
+use crate::store::{self, Kinship, Lineage, Loaded, StoreError, kinship};
+use crate::token::{Generation, RefreshToken};
+
+/// Waits until another process may have changed the record; for ever, where there is none.
+pub(super) async fn changed(changes: Option<&Notify>) {
+    match changes {
+        Some(changes) => changes.notified().await,
+        None => pending().await,
+    }
+}
+
+impl Refresher {
+    /// Looks at what the store holds before anything else is done. One that cannot be reached is
+    /// waited for; meanwhile the token of this process's journal serves.
+    pub(super) async fn look_first(&mut self) -> Result<(), StoreError> {
+        if self.store.shared().is_none() {
+            return Ok(());
+        }
+        match self.store.load(&self.name).await {
+            Ok(loaded) => self.reconcile(loaded).await,
+            Err(failure @ StoreError::Unreachable { .. }) => self.could_not_save(&failure),
+            Err(failure) => return Err(failure),
+        }
+        Ok(())
+    }
+
+    /// Looks at what the store holds now, and goes on with that wherever it is ahead.
+    pub(super) async fn look(&mut self) {
+        match self.store.load(&self.name).await {
+            Ok(loaded) => {
+                self.credential.store_failures = 0;
+                self.credential.store_not_before = self.clock.now();
+                self.reconcile(loaded).await;
+            }
+            Err(failure) => self.could_not_save(&failure),
+        }
+    }
+
+    /// Whether the store holds another refresh token than the one that was `presented`, and it is not
+    /// known to be dead; goes on with that.
+    pub(super) async fn look_for_another(&mut self, presented: &RefreshToken) -> bool {
+        if self.store.shared().is_some() {
+            self.look().await;
+            return self.credential.refresh.as_ref().is_none_or(|held| held.digest() != presented.digest());
+        }
+        let Ok(Some(loaded)) = self.store.load(&self.name).await else { return false };
+        let record = &loaded.record;
+        let other = record.refresh.as_ref().is_some_and(|held| held.digest() != presented.digest());
+        let dead = record.standing == store::Standing::Refused;
+        if !other || dead || record.generation < self.credential.generation {
+            return false;
+        }
+        warn!(partner = &*self.name, "the store holds another refresh token; going on with that");
+        let stored = self.restored(loaded);
+        self.credential.take_over(stored);
+        self.publish_token();
+        true
+    }
+
+    /// Brings what this process holds and what the store holds together.
+    async fn reconcile(&mut self, loaded: Option<Loaded>) {
+        let Some(loaded) = loaded else {
+            // Nobody has written anything yet, or the database has lost it.
+            self.credential.unsaved = self.credential.access.is_some();
+            return;
+        };
+        let record = loaded.record.clone();
+        let stored = self.restored(loaded);
+        let (held, own) = (record.pair(), self.credential.pair());
+        match kinship((&held, &record.lineage), (&own, &self.credential.lineage)) {
+            Kinship::Same if record.generation <= self.credential.generation => {
+                self.credential.unsaved = false;
+                self.credential.learn(stored);
+                if matches!(self.credential.standing, Standing::Refused { .. }) {
+                    self.fall_back();
+                }
+            }
+            // A commit was lost, or never came to be.
+            Kinship::Ancestor => self.credential.unsaved = true,
+            Kinship::Stranger if self.is_rival_of(&stored) && dead(&stored) && !dead(&self.credential) => {
+                warn!(partner = &*self.name, "what another replica has stored is dead; storing this one's");
+                self.credential.lineage.push(held);
+            }
+            Kinship::Same | Kinship::Descendant => self.follow(stored, &record).await,
+            Kinship::Stranger => {
+                if self.is_rival_of(&stored) {
+                    self.set_aside().await;
+                }
+                self.follow(stored, &record).await;
+            }
+        }
+    }
+
+    /// Goes on with what another process has stored.
+    async fn follow(&mut self, stored: Credential, record: &store::Record) {
+        self.credential.take_over(stored);
+        let generation = self.credential.generation.0;
+        info!(partner = &*self.name, generation, "a token that another replica has stored is in use");
+        self.publish_token();
+        let decision = self.decide();
+        self.publish_status(decision);
+        // For a start without the database. It can be had again, so failing to keep it is no fault.
+        if let Some(shared) = self.store.shared()
+            && let Err(failure) = shared.keep(&self.name, record).await
+        {
+            warn!(partner = &*self.name, error = %failure, "the journal could not be written");
+        }
+    }
+
+    /// Whether this process holds a pair that the store never held, and not one from so long ago that
+    /// its kinship is forgotten.
+    fn is_rival_of(&self, stored: &Credential) -> bool {
+        let forgotten = Generation(self.credential.generation.0.saturating_add(Lineage::KEPT as u64));
+        self.credential.unsaved && self.credential.refresh.is_some() && stored.generation < forgotten
+    }
+
+    /// Another process's pair has the place that this one's pair was to take. It may be the live one
+    /// all the same, so it is kept: here, and on disk for an operator.
+    async fn set_aside(&mut self) {
+        error!(
+            partner = &*self.name,
+            generation = self.credential.generation.0,
+            "another replica has stored a token pair in place of the one that this pair came from; this pair is kept aside"
+        );
+        let record = self.credential.record(&*self.clock);
+        if let Some(shared) = self.store.shared()
+            && let Err(failure) = shared.set_aside(&self.name, &record).await
+        {
+            error!(partner = &*self.name, error = %failure, "a token pair could not be kept aside");
+        }
+        self.aside = Some(Box::new(self.credential.clone()));
+    }
+
+    /// What the store holds is dead, so a pair that was set aside takes its place.
+    fn fall_back(&mut self) {
+        let Some(aside) = self.aside.take() else { return };
+        warn!(partner = &*self.name, "the token pair in use is dead; trying the one that was kept aside");
+        let mut next = *aside;
+        next.lineage = self.credential.lineage.clone();
+        next.lineage.push(self.credential.pair());
+        self.credential.take_over(next);
+        self.credential.unsaved = true;
+        self.publish_token();
+    }
+
+    fn restored(&mut self, loaded: Loaded) -> Credential {
+        Credential::restore(loaded, &self.settings.policy, &*self.clock, self.rng.f64())
+    }
+}
+
+fn dead(credential: &Credential) -> bool {
+    credential.refresh.is_none() || matches!(credential.standing, Standing::Refused { .. })
+}
