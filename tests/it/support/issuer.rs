@@ -76,6 +76,8 @@ pub(crate) struct Issuer {
     pub(crate) gate: Option<Gate>,
     pub(crate) scripts: VecDeque<Refresh>,
     pub(crate) accept_logins: bool,
+    /// Whoever gets a pair makes every refresh token before it worthless.
+    pub(crate) newest_only: bool,
     pub(crate) refreshes: Vec<Call>,
     pub(crate) logins: Vec<Call>,
     /// How long a spent refresh token is still taken.
@@ -103,6 +105,7 @@ impl Issuer {
             gate: None,
             scripts: VecDeque::new(),
             accept_logins: true,
+            newest_only: false,
             refreshes: Vec::new(),
             logins: Vec::new(),
             grace: Duration::ZERO,
@@ -162,6 +165,9 @@ impl Issuer {
 
     /// A new pair.
     pub(crate) fn pair(&mut self) -> Value {
+        if self.newest_only {
+            self.refresh.clear();
+        }
         let refresh = self.fresh_refresh_token();
         let access = marked(&format!("access.{}.{}", self.salt, self.issued));
         self.access.insert(access.clone(), Instant::now() + self.lifetime);

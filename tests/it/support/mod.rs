@@ -4,6 +4,7 @@ pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod envelope;
 pub(crate) mod exchange;
+pub(crate) mod fleet;
 pub(crate) mod frames;
 pub(crate) mod gate;
 pub(crate) mod gateway;
@@ -18,6 +19,7 @@ pub(crate) mod process;
 
 pub(crate) mod raw_peer;
 pub(crate) mod recorder;
+pub(crate) mod relay;
 pub(crate) mod rest;
 pub(crate) mod secrets;
 pub(crate) mod strace;

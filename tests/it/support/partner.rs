@@ -233,6 +233,11 @@ impl Partner {
         self.issuer().accept_logins = false;
     }
 
+    /// From now on a new pair makes every refresh token before it worthless.
+    pub(crate) fn keep_newest_only(&self) {
+        self.issuer().newest_only = true;
+    }
+
     /// From now on refresh calls are held.
     pub(crate) fn hold_refreshes(&self) -> Gate {
         let gate = Gate::shut();
