@@ -30,6 +30,7 @@ pub(crate) use self::table::{Draft, Lease, MARGIN, OpenIntent, Row, Table, Terms
 use super::seal::{self, Fault};
 use super::{Begun, BoxFuture, Claim, Intent, Loaded, Record, Shared, Standing, Store, StoreError, StoreKey};
 use crate::clock::{Clock, Moment, UnixMillis};
+use crate::token::RefreshToken;
 
 /// A store in a database that other processes use too, with a journal of this one's own.
 pub(crate) struct SharedStore<T> {
@@ -128,7 +129,7 @@ impl<T: Table> SharedStore<T> {
         record.intent =
             row.intent.filter(|intent| intent.owner != self.owner && is_over(intent)).map(|intent| Intent {
                 generation: record.generation,
-                parent: record.refresh.as_ref().map_or(record.pair(), crate::token::RefreshToken::digest),
+                parent: record.refresh.as_ref().map_or_else(|| record.pair(), RefreshToken::digest),
                 owner: intent.owner.cast_unsigned(),
                 written_at: at(intent.written),
                 deadline: at(intent.deadline),
