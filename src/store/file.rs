@@ -4,14 +4,19 @@
 //! dies. What is acknowledged is on disk; what is not has harmed nothing. Files of the store are
 //! nobody else's business: if others could have read or replaced one, the store refuses to start.
 //!
-//! The work blocks, so it runs on the runtime's blocking threads and goes on to its end even if the
-//! caller goes away. It also runs in order: of two saves, the one called later wins, whichever
-//! thread is faster.
+//! The work blocks, so it runs on threads of the store's own and goes on to its end even if the
+//! caller goes away. For one partner it also runs in order: of two saves, the one called later wins,
+//! whichever thread is faster. Partners wait for each other no longer than the disk has them wait.
+//!
+//! Since nobody else may change the directory, a partner's files are listed when it is loaded, and
+//! known from then on.
 
 mod dir;
 mod journal;
+mod names;
 #[cfg(test)]
 mod tests;
+mod threads;
 
 use std::collections::HashMap;
 use std::io;
@@ -24,6 +29,8 @@ use zeroize::Zeroizing;
 
 use self::dir::Dir;
 use self::journal::{Journal, Progress};
+use self::names::{Entry, Listing};
+use self::threads::Threads;
 use super::{BoxFuture, Config, Loaded, Record, Store, StoreError, StoreKey, seal};
 
 /// The store of kind `file`. Holds the directory's lock until it is dropped and its last save is
@@ -48,8 +55,11 @@ impl FileStore {
         let lock = dir.lock(LOCK)?;
         journal::clean(&dir)?;
         dir.probe()?;
+        let threads = Threads::new().map_err(|source| dir.error("start the threads for", "", source))?;
         let shared = Shared {
             dir,
+            listing: Listing::default(),
+            threads,
             key: config.key.clone(),
             previous_key: config.previous_key.clone(),
             tickets: AtomicU64::new(0),
@@ -71,23 +81,25 @@ impl FileStore {
             return Ok(None);
         };
         let keys = keys(config.key.as_ref(), config.previous_key.as_ref());
-        Ok(Journal::new(&dir, partner).look(&keys)?.loaded)
+        let list = || Ok(names::list(&dir)?.remove(partner).unwrap_or_default());
+        Ok(Journal::new(&dir, partner).look(list, &keys)?.loaded)
     }
 }
 
 impl Store for FileStore {
     fn load<'a>(&'a self, partner: &'a str) -> BoxFuture<'a, Result<Option<Loaded>, StoreError>> {
+        let ticket = self.shared.draw();
         Box::pin(async move {
             check_name(self.shared.dir.path(), partner)?;
             let name = partner.to_owned();
-            self.blocking("load", move |shared| shared.load(&name)).await
+            self.blocking("load", move |shared| shared.load(&name, ticket)).await
         })
     }
 
     fn save<'a>(&'a self, partner: &'a str, record: &'a Record) -> BoxFuture<'a, Result<(), StoreError>> {
         // Drawn now: the order of the calls decides which record is newer, not the order in which
         // the threads get to them.
-        let ticket = self.shared.tickets.fetch_add(1, Ordering::Relaxed) + 1;
+        let ticket = self.shared.draw();
         Box::pin(async move {
             check_name(self.shared.dir.path(), partner)?;
             let bytes = self.encode(partner, record)?;
@@ -107,12 +119,8 @@ impl super::shared::Journal for FileStore {
             check_name(self.shared.dir.path(), partner)?;
             let bytes = self.encode(partner, record)?;
             let name = partner.to_owned();
-            self.blocking("save", move |shared| {
-                let mut progress = shared.progress();
-                let progress = progress.entry(name.clone()).or_default();
-                Journal::new(&shared.dir, &name).set_aside(&bytes, progress)
-            })
-            .await
+            let ticket = self.shared.draw();
+            self.blocking("save", move |shared| shared.set_aside(&name, &bytes, ticket)).await
         })
     }
 }
@@ -129,7 +137,7 @@ impl FileStore {
         work: impl FnOnce(&Shared) -> Result<T, StoreError> + Send + 'static,
     ) -> Result<T, StoreError> {
         let shared = Arc::clone(&self.shared);
-        match tokio::task::spawn_blocking(move || work(&shared)).await {
+        match self.shared.threads.run(move || work(&shared)).await {
             Ok(done) => done,
             Err(failed) => Err(self.shared.dir.error(action, "", io::Error::other(failed))),
         }
@@ -140,38 +148,84 @@ impl FileStore {
 #[derive(Debug)]
 struct Shared {
     dir: Dir,
+    listing: Listing,
     key: Option<StoreKey>,
     previous_key: Option<StoreKey>,
     tickets: AtomicU64,
-    /// By partner. Locked for all of a load or a save, so there is one at a time.
-    progress: Mutex<HashMap<String, Progress>>,
+    /// By partner. A partner's is locked for all of a load or a save, so there is one of these at a
+    /// time; those of different partners share the waits for the disk.
+    progress: Mutex<HashMap<Box<str>, Arc<Mutex<Progress>>>>,
+    threads: Threads,
     _lock: OwnedFd,
 }
 
 impl Shared {
-    fn load(&self, partner: &str) -> Result<Option<Loaded>, StoreError> {
-        let _one_at_a_time = self.progress();
+    fn load(&self, partner: &str, ticket: u64) -> Result<Option<Loaded>, StoreError> {
+        let progress = self.progress(partner);
+        let mut progress = lock(&progress);
+        let Progress { files, touched, .. } = &mut *progress;
+        *files = None;
+        *touched = ticket.max(*touched);
+        let list = || {
+            let files = self.list(partner, *touched);
+            *touched = self.draw();
+            files
+        };
         let keys = keys(self.key.as_ref(), self.previous_key.as_ref());
-        Journal::new(&self.dir, partner).load(&keys)
+        let found = Journal::new(&self.dir, partner).load(list, &keys);
+        *touched = self.draw();
+        let found = found?;
+        *files = Some(found.files);
+        Ok(found.loaded)
     }
 
     fn save(&self, partner: &str, bytes: &[u8], ticket: u64) -> Result<(), StoreError> {
-        let mut progress = self.progress();
-        let progress = progress.entry(partner.to_owned()).or_default();
-        if progress.ticket > ticket {
+        let progress = self.progress(partner);
+        let mut progress = lock(&progress);
+        let Progress { files, touched, tried, ticket: last } = &mut *progress;
+        if *last > ticket {
             // A save that was called later is durable already; this one's caller has gone, or was
             // content to be overtaken.
             return Ok(());
         }
-        Journal::new(&self.dir, partner).save(bytes, progress)?;
-        progress.ticket = ticket;
+        if files.is_none() {
+            *files = Some(self.list(partner, ticket.max(*touched))?);
+        }
+        let saved = Journal::new(&self.dir, partner).save(bytes, files.get_or_insert_default(), tried);
+        *touched = self.draw();
+        saved?;
+        *last = ticket;
         Ok(())
     }
 
-    fn progress(&self) -> MutexGuard<'_, HashMap<String, Progress>> {
-        // Sound after a panic: the directory is read anew each time, and the counters only grow.
-        self.progress.lock().unwrap_or_else(PoisonError::into_inner)
+    fn set_aside(&self, partner: &str, bytes: &[u8], ticket: u64) -> Result<(), StoreError> {
+        let progress = self.progress(partner);
+        let mut progress = lock(&progress);
+        let Progress { files, touched, tried, .. } = &mut *progress;
+        if files.is_none() {
+            *files = Some(self.list(partner, ticket.max(*touched))?);
+        }
+        let kept = Journal::new(&self.dir, partner).set_aside(bytes, files.get_or_insert_default(), tried);
+        *touched = self.draw();
+        kept
     }
+
+    fn list(&self, partner: &str, ticket: u64) -> Result<Vec<Entry>, StoreError> {
+        self.listing.take(&self.dir, partner, ticket, || self.draw())
+    }
+
+    fn draw(&self) -> u64 {
+        self.tickets.fetch_add(1, Ordering::AcqRel) + 1
+    }
+
+    fn progress(&self, partner: &str) -> Arc<Mutex<Progress>> {
+        Arc::clone(lock(&self.progress).entry(partner.into()).or_default())
+    }
+}
+
+/// Sound after a panic: the counters only grow, and what is known of the files is written last.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names are checked when the configuration is read; once more here, because they become file

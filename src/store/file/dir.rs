@@ -28,6 +28,9 @@ pub(super) struct Dir {
     /// Actions that fail, so that tests can see what remains.
     #[cfg(test)]
     pub(super) failing: Mutex<Vec<&'static str>>,
+    /// How often it was listed.
+    #[cfg(test)]
+    pub(super) listings: Mutex<u32>,
 }
 
 impl Dir {
@@ -65,6 +68,8 @@ impl Dir {
             path,
             #[cfg(test)]
             failing: Mutex::default(),
+            #[cfg(test)]
+            listings: Mutex::default(),
         }))
     }
 
@@ -108,6 +113,10 @@ impl Dir {
     /// The names of all that is in it; what is not UTF-8 is none of ours.
     pub(super) fn names(&self) -> Result<Vec<String>, StoreError> {
         self.attempt("list", "", || {
+            #[cfg(test)]
+            {
+                *self.listings.lock().unwrap() += 1;
+            }
             let mut names = Vec::new();
             for entry in rustix::fs::Dir::read_from(&self.fd)? {
                 names.extend(entry?.file_name().to_str().ok().map(str::to_owned));
@@ -128,7 +137,8 @@ impl Dir {
             let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
             let file = File::from(rustix::fs::openat(&self.fd, name, flags, Mode::empty())?);
             // All of it reserved at once, so that growing leaves no copy behind.
-            let mut content = Zeroizing::new(Vec::with_capacity(limit + 1));
+            let length = usize::try_from(file.metadata()?.len()).unwrap_or(limit).min(limit);
+            let mut content = Zeroizing::new(Vec::with_capacity(length + 1));
             file.take(limit as u64 + 1).read_to_end(&mut content)?;
             Ok::<_, io::Error>((content.len() <= limit).then_some(content))
         })

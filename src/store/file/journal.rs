@@ -10,12 +10,12 @@
 //! The number has 16 hexadecimal digits and only grows: a save takes one more than any file of the
 //! partner has, whatever its kind and state, and never one that was tried before.
 
-use std::fmt;
 use std::io;
 
 use tracing::{debug, warn};
 
 use super::dir::{Dir, PROBE, PROBE_TMP};
+use super::names::{Entry, Kind};
 use crate::store::seal::{self, Fault};
 use crate::store::{Loaded, StoreError, StoreKey};
 
@@ -28,15 +28,25 @@ pub(super) struct Journal<'a> {
 /// How far this process has come with a partner.
 #[derive(Debug, Default)]
 pub(super) struct Progress {
+    /// The partner's files, highest number first, kept up with after the directory was listed;
+    /// `None` if it was not, or what was found could not be used.
+    pub(super) files: Option<Vec<Entry>>,
+    /// Drawn after the last load or save: a listing from before it is not true any more.
+    pub(super) touched: u64,
     /// The highest number that a save has tried.
-    tried: u64,
+    pub(super) tried: u64,
     /// The ticket of the last save that succeeded.
     pub(super) ticket: u64,
 }
 
+/// A partner's files, highest number first.
+type Files = Result<Vec<Entry>, StoreError>;
+
 /// What a look at the files has found.
 pub(super) struct Found {
     pub(super) loaded: Option<Loaded>,
+    /// The partner's files, highest number first.
+    pub(super) files: Vec<Entry>,
     /// Damaged, and newer than what was loaded.
     damaged: Vec<Entry>,
 }
@@ -59,75 +69,104 @@ impl<'a> Journal<'a> {
     ///
     /// A sync that fails may have thrown the data away and succeed if repeated. It is not: the next
     /// save writes a new file under a new number.
-    pub(super) fn save(&self, bytes: &[u8], progress: &mut Progress) -> Result<(), StoreError> {
-        self.write(bytes, progress, Kind::Record)
+    ///
+    /// `files` are the partner's, and `tried` is the highest number that a save has tried.
+    pub(super) fn save(
+        &self,
+        bytes: &[u8],
+        files: &mut Vec<Entry>,
+        tried: &mut u64,
+    ) -> Result<(), StoreError> {
+        self.write(bytes, files, tried, Kind::Record)
     }
 
     /// Keeps a record, already encoded, where no `look` takes it for one that counts.
-    pub(super) fn set_aside(&self, bytes: &[u8], progress: &mut Progress) -> Result<(), StoreError> {
-        self.write(bytes, progress, Kind::Overtaken)
+    pub(super) fn set_aside(
+        &self,
+        bytes: &[u8],
+        files: &mut Vec<Entry>,
+        tried: &mut u64,
+    ) -> Result<(), StoreError> {
+        self.write(bytes, files, tried, Kind::Overtaken)
     }
 
-    fn write(&self, bytes: &[u8], progress: &mut Progress, kind: Kind) -> Result<(), StoreError> {
+    fn write(
+        &self,
+        bytes: &[u8],
+        files: &mut Vec<Entry>,
+        tried: &mut u64,
+        kind: Kind,
+    ) -> Result<(), StoreError> {
         if bytes.len() > MAX_LEN {
             // It would never be read again.
             return Err(self.dir.error("save a record in", "", io::ErrorKind::FileTooLarge));
         }
-        let highest = self.entries()?.first().map_or(0, |entry| entry.number);
-        let number = highest.max(progress.tried).checked_add(1).ok_or_else(|| {
+        let highest = files.first().map_or(0, |entry| entry.number);
+        let number = highest.max(*tried).checked_add(1).ok_or_else(|| {
             self.dir.error("save a record in", "", io::Error::other("the file numbers are used up"))
         })?;
-        progress.tried = number;
+        *tried = number;
         let temporary = self.name(Entry { number, kind: Kind::Temporary });
-        let journal = self.name(Entry { number, kind });
+        let record = Entry { number, kind };
 
-        let renamed =
-            self.dir.write_new(&temporary, bytes).and_then(|()| self.dir.rename(&temporary, &journal));
+        let renamed = self
+            .dir
+            .write_new(&temporary, bytes)
+            .and_then(|()| self.dir.rename(&temporary, &self.name(record)));
         if let Err(error) = renamed {
             if let Err(left) = self.dir.remove(&temporary) {
                 debug!(error = %left, "the file of a failed save stays until the next start");
             }
             return Err(error);
         }
+        files.insert(0, record);
         self.dir.sync()?;
 
-        self.prune();
+        self.prune(files);
         Ok(())
     }
 
-    /// The newest intact record. Damaged ones that are newer are set aside.
-    pub(super) fn load(&self, keys: &[&StoreKey]) -> Result<Option<Loaded>, StoreError> {
-        let found = self.look(keys)?;
-        for entry in &found.damaged {
+    /// The newest intact record, among the files that `list` says there are. Damaged ones that are
+    /// newer are set aside.
+    pub(super) fn load(&self, list: impl FnMut() -> Files, keys: &[&StoreKey]) -> Result<Found, StoreError> {
+        let mut found = self.look(list, keys)?;
+        let damaged = std::mem::take(&mut found.damaged);
+        for entry in &damaged {
             // Need not succeed: while they keep their names, the next load finds the same.
-            let name = self.name(*entry);
-            let aside = self.name(Entry { kind: Kind::Aside, ..*entry });
-            match self.dir.rename(&name, &aside) {
-                Ok(()) => warn!(path = %self.dir.path_of(&aside).display(), "kept a damaged record aside"),
+            let aside = Entry { kind: Kind::Aside, ..*entry };
+            let path = self.dir.path_of(&self.name(aside));
+            match self.dir.rename(&self.name(*entry), &self.name(aside)) {
+                Ok(()) => {
+                    warn!(path = %path.display(), "kept a damaged record aside");
+                    found.files.iter_mut().filter(|file| *file == entry).for_each(|file| *file = aside);
+                }
                 Err(error) => warn!(%error, "cannot keep a damaged record aside"),
             }
         }
-        if !found.damaged.is_empty() {
-            self.prune();
+        if !damaged.is_empty() {
+            self.prune(&mut found.files);
         }
-        Ok(found.loaded)
+        Ok(found)
     }
 
     /// As [`Journal::load`], but changes nothing.
-    pub(super) fn look(&self, keys: &[&StoreKey]) -> Result<Found, StoreError> {
+    pub(super) fn look(
+        &self,
+        mut list: impl FnMut() -> Files,
+        keys: &[&StoreKey],
+    ) -> Result<Found, StoreError> {
         // Without the lock, files may go between being listed and being read.
         for _ in 0..LOOKS - 1 {
-            match self.look_once(keys) {
+            match self.look_once(list()?, keys) {
                 Err(StoreError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
                 done => return done,
             }
         }
-        self.look_once(keys)
+        self.look_once(list()?, keys)
     }
 
-    fn look_once(&self, keys: &[&StoreKey]) -> Result<Found, StoreError> {
-        let entries = self.entries()?;
-        let kept = || entries.iter().copied().filter(|entry| entry.kind != Kind::Temporary);
+    fn look_once(&self, files: Vec<Entry>, keys: &[&StoreKey]) -> Result<Found, StoreError> {
+        let kept = || files.iter().copied().filter(|entry| entry.kind != Kind::Temporary);
         // All of them before any is used: one that others could read or replace discredits the
         // rest.
         for entry in kept() {
@@ -147,10 +186,8 @@ impl<'a> Journal<'a> {
                     // means.
                     let aside = kept().any(|e| e.kind == Kind::Aside && e.number > entry.number);
                     let newer_damaged = aside || !damaged.is_empty();
-                    return Ok(Found {
-                        loaded: Some(Loaded { record, newer_damaged, ..Loaded::default() }),
-                        damaged,
-                    });
+                    let loaded = Some(Loaded { record, newer_damaged, ..Loaded::default() });
+                    return Ok(Found { loaded, files, damaged });
                 }
                 Err(Fault::Damaged) => damaged.push(entry),
                 // An older record must not stand in for these: they may hold the only live token.
@@ -159,38 +196,27 @@ impl<'a> Journal<'a> {
         }
         match damaged.first() {
             Some(newest) => Err(self.unusable(&self.name(*newest), &Fault::Damaged)),
-            None => Ok(Found { loaded: None, damaged }),
+            None => Ok(Found { loaded: None, files, damaged }),
         }
     }
 
     /// Removes what is beyond the bounds. Failing to do so harms nothing yet.
-    fn prune(&self) {
-        let prune = || {
-            let entries = self.entries()?;
-            let bounds =
-                [(Kind::Record, KEPT_RECORDS), (Kind::Aside, KEPT_ASIDE), (Kind::Overtaken, KEPT_ASIDE)];
-            for (kind, keep) in bounds {
-                for entry in entries.iter().filter(|entry| entry.kind == kind).skip(keep) {
-                    self.dir.remove(&self.name(*entry))?;
+    fn prune(&self, files: &mut Vec<Entry>) {
+        let bounds = [(Kind::Record, KEPT_RECORDS), (Kind::Aside, KEPT_ASIDE), (Kind::Overtaken, KEPT_ASIDE)];
+        for (kind, keep) in bounds {
+            let mut kept = 0;
+            files.retain(|entry| {
+                if entry.kind != kind || kept < keep {
+                    kept += usize::from(entry.kind == kind);
+                    return true;
                 }
-            }
-            Ok::<_, StoreError>(())
-        };
-        if let Err(error) = prune() {
-            debug!(%error, "cannot remove old records");
+                let removed = self.dir.remove(&self.name(*entry));
+                if let Err(error) = &removed {
+                    debug!(%error, "cannot remove an old record");
+                }
+                removed.is_err()
+            });
         }
-    }
-
-    /// The partner's files, highest number first.
-    fn entries(&self) -> Result<Vec<Entry>, StoreError> {
-        let names = self.dir.names()?;
-        let mut entries: Vec<Entry> = names
-            .iter()
-            .filter_map(|name| Entry::parse(name))
-            .filter_map(|(partner, entry)| (partner == self.partner).then_some(entry))
-            .collect();
-        entries.sort_unstable_by_key(|entry| std::cmp::Reverse(entry.number));
-        Ok(entries)
     }
 
     fn name(&self, entry: Entry) -> String {
@@ -230,51 +256,6 @@ pub(super) fn clean(dir: &Dir) -> Result<(), StoreError> {
         }
     }
     Ok(())
-}
-
-/// A file of a partner; displays as its name without the partner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Entry {
-    number: u64,
-    kind: Kind,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Temporary,
-    Record,
-    Aside,
-    Overtaken,
-}
-
-impl Entry {
-    /// The partner and the entry that a file's name stands for, if it is one of ours.
-    fn parse(name: &str) -> Option<(&str, Self)> {
-        let (partner, own) = name.split_once('.')?;
-        let (digits, suffix) = own.split_once('.')?;
-        let kinds = [Kind::Temporary, Kind::Record, Kind::Aside, Kind::Overtaken];
-        let kind = kinds.into_iter().find(|kind| kind.suffix() == suffix)?;
-        let entry = Self { number: u64::from_str_radix(digits, 16).ok()?, kind };
-        // Only as we write it: one number, one name.
-        (entry.to_string() == own).then_some((partner, entry))
-    }
-}
-
-impl fmt::Display for Entry {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:016x}.{}", self.number, self.kind.suffix())
-    }
-}
-
-impl Kind {
-    fn suffix(self) -> &'static str {
-        match self {
-            Self::Temporary => "tmp",
-            Self::Record => "journal",
-            Self::Aside => "journal.damaged",
-            Self::Overtaken => "journal.overtaken",
-        }
-    }
 }
 
 /// The longest record taken, in bytes: several times what two of the longest tokens and all else

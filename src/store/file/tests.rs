@@ -28,6 +28,16 @@ impl Place {
         FileStore::open(&self.config).unwrap()
     }
 
+    /// Opens it once the last save of the store before is done: it holds the lock until then.
+    fn open_when_free(&self) -> FileStore {
+        loop {
+            match FileStore::open(&self.config) {
+                Err(StoreError::Locked { .. }) => std::thread::yield_now(),
+                opened => break opened.unwrap(),
+            }
+        }
+    }
+
     fn path(&self, name: &str) -> PathBuf {
         self.config.path.join(name)
     }
@@ -510,7 +520,7 @@ fn a_save_goes_on_when_its_caller_goes_away() {
     let place = Place::filled([1]);
     let store = place.open();
     let two = record(2);
-    // Dropping the runtime waits for the blocking task that the one poll has started.
+    // One poll starts it.
     run(async {
         let mut saving = store.save("acme", &two);
         std::future::poll_fn(|context| {
@@ -519,7 +529,111 @@ fn a_save_goes_on_when_its_caller_goes_away() {
         })
         .await;
     });
+    drop(store);
+    let store = place.open_when_free();
     assert_eq!(load(&store).unwrap().unwrap().record.generation.0, 2);
+}
+
+#[test]
+fn a_save_does_not_wait_for_one_of_another_partner() {
+    let place = Place::new();
+    let store = place.open();
+    let acme = store.shared.progress("acme");
+    let under_way = acme.lock().unwrap();
+    run(store.save("globex", &record(1))).unwrap();
+    drop(under_way);
+    save(&store, 1).unwrap();
+}
+
+/// Has all of these under way before it waits for any.
+fn run_all<T>(works: Vec<BoxFuture<'_, T>>) -> Vec<T> {
+    run(async {
+        let mut works: Vec<_> = works.into_iter().map(Waiting::On).collect();
+        std::future::poll_fn(|context| {
+            for work in &mut works {
+                if let Waiting::On(future) = work
+                    && let std::task::Poll::Ready(result) = future.as_mut().poll(context)
+                {
+                    *work = Waiting::Done(result);
+                }
+            }
+            match works.iter().all(|work| matches!(work, Waiting::Done(_))) {
+                true => std::task::Poll::Ready(()),
+                false => std::task::Poll::Pending,
+            }
+        })
+        .await;
+        let done = |work| if let Waiting::Done(result) = work { Some(result) } else { None };
+        works.into_iter().filter_map(done).collect()
+    })
+}
+
+enum Waiting<'a, T> {
+    On(BoxFuture<'a, T>),
+    Done(T),
+}
+
+#[test]
+fn a_hundred_partners_that_save_at_once_find_what_they_saved() {
+    let place = Place::new();
+    let names: Vec<_> = (0..100).map(|n| format!("p{n}")).collect();
+    let store = place.open();
+    for generation in 1..=4 {
+        let records: Vec<_> = names.iter().map(|_| record(generation)).collect();
+        let saves = names.iter().zip(&records).map(|(name, record)| store.save(name, record)).collect();
+        assert!(run_all(saves).iter().all(Result::is_ok));
+    }
+    drop(store);
+    let store = place.open();
+    let loaded = run_all(names.iter().map(|name| store.load(name)).collect());
+    let generations = loaded.into_iter().map(|loaded| loaded.unwrap().unwrap().record.generation.0);
+    assert_eq!(generations.collect::<Vec<_>>(), [4; 100]);
+    assert_eq!(place.names().len(), 301, "three of each, and the lock");
+}
+
+#[test]
+fn partners_that_load_at_once_share_one_listing_and_a_later_load_makes_its_own() {
+    let place = Place::filled([1]);
+    let store = place.open();
+    let listings = || *store.shared.dir.listings.lock().unwrap();
+    let before = listings();
+    let names = ["acme", "globex", "initech"];
+    let loaded = run_all(names.iter().map(|name| store.load(name)).collect());
+    assert_eq!(
+        loaded.into_iter().map(|loaded| loaded.unwrap().is_some()).collect::<Vec<_>>(),
+        [true, false, false]
+    );
+    assert_eq!(listings(), before + 1);
+    // Saves know what is there.
+    save(&store, 2).unwrap();
+    run(store.save("globex", &record(1))).unwrap();
+    assert_eq!(listings(), before + 1);
+    // Somebody has put a file there; a load is asked for because there may be something new.
+    fs::copy(place.path(&journal(1)), place.path(&journal(9))).unwrap();
+    assert_eq!(load(&store).unwrap().unwrap().record.generation.0, 1);
+    assert_eq!(listings(), before + 2);
+    save(&store, 3).unwrap();
+    assert!(place.names().contains(&journal(10)), "{:?}", place.names());
+}
+
+#[test]
+fn of_two_loads_called_at_once_both_find_the_record() {
+    let place = Place::filled([1]);
+    let store = place.open();
+    let loaded = run_all(vec![store.load("acme"), store.load("acme")]);
+    assert!(loaded.into_iter().all(|loaded| loaded.unwrap().is_some()));
+}
+
+#[test]
+fn a_load_called_before_a_save_and_made_after_it_finds_what_was_saved() {
+    let place = Place::filled([1]);
+    let store = place.open();
+    let two = record(2);
+    let (earlier, other) = (store.load("acme"), store.load("globex"));
+    // It lists the directory for the one that was called before it too.
+    run(other).unwrap();
+    run(store.save("acme", &two)).unwrap();
+    assert_eq!(run(earlier).unwrap().unwrap().record.generation.0, 2);
 }
 
 #[test]

@@ -112,7 +112,8 @@ impl Recorder {
     /// Sends bytes that nobody asked for on every connection that is open.
     pub(crate) fn send_on_idle(&self, bytes: &[u8]) {
         for mut stream in self.streams.lock().unwrap().values() {
-            stream.write_all(bytes).unwrap();
+            // One may have ended meanwhile.
+            let _gone = stream.write_all(bytes);
         }
     }
 

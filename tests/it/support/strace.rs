@@ -95,7 +95,25 @@ impl Strace {
     /// The calls in the log, in the order in which they began.
     fn calls(&self) -> Vec<Call> {
         let text = String::from_utf8_lossy(&fs::read(&self.log).unwrap()).into_owned();
-        text.lines().filter_map(|line| call(line, self.threads[0])).collect()
+        let mut calls: Vec<Call> = Vec::new();
+        for line in text.lines().filter_map(|line| Line::parse(line, self.threads[0])) {
+            match line.says.split_once('(') {
+                Some((name, text)) if is_name(name) => {
+                    let (name, text) = (name.to_owned(), text.to_owned());
+                    calls.push(Call { at: line.at, thread: line.thread, name, text });
+                }
+                // Another thread's call came between the two halves of this one's.
+                _ => {
+                    let begun = calls.iter_mut().rfind(|call| call.thread == line.thread);
+                    if let (Some(end), Some(begun)) = (resumed(line.says), begun) {
+                        let half = begun.text.trim_end_matches(UNFINISHED).len();
+                        begun.text.truncate(half);
+                        begun.text.push_str(end);
+                    }
+                }
+            }
+        }
+        calls
     }
 }
 
@@ -106,15 +124,15 @@ impl Drop for Strace {
     }
 }
 
-/// The threads of a bearerd's control runtime.
+/// The threads of a bearerd's control runtime, and those of its store.
 pub(crate) struct Control {
     /// These run the refresher and its call.
     pub(crate) workers: Vec<u32>,
-    /// These wait for work that blocks, such as the store's.
+    /// These wait for work that blocks, most of it the store's.
     pub(crate) blocking: Vec<u32>,
 }
 
-/// Tells the control runtime's threads apart by what they wait in, once all of them wait. There may be
+/// Tells these threads apart by what they wait in, once all of them wait. There may be
 /// none of the second kind: they end after ten idle seconds.
 #[track_caller]
 pub(crate) fn control_threads(pid: Pid) -> Control {
@@ -130,7 +148,7 @@ pub(crate) fn control_threads(pid: Pid) -> Control {
                 }
                 read => read.unwrap_or_default(),
             };
-            if read("comm").trim_end() != "control" {
+            if !matches!(read("comm").trim_end(), "control" | "store") {
                 continue;
             }
             let thread = task.file_name().unwrap().to_str().unwrap().parse().unwrap();
@@ -171,17 +189,35 @@ pub(crate) fn nth_of_a_thread<'a>(
     })
 }
 
-/// Reads `[thread] time name(arguments`. The end of a call that was interrupted is no call.
-fn call(line: &str, only: u32) -> Option<Call> {
-    let (first, rest) = line.split_once(' ')?;
-    let (thread, time, rest) = match first.parse() {
-        Ok(thread) => {
-            let (time, rest) = rest.trim_start().split_once(' ')?;
-            (thread, time, rest)
-        }
-        Err(_) => (only, first, rest),
-    };
-    let (name, text) = rest.split_once('(')?;
-    let is_name = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_');
-    is_name.then(|| Call { at: time.parse().unwrap(), thread, name: name.to_owned(), text: text.to_owned() })
+/// A line of the log: `[thread] time` and what it says.
+struct Line<'a> {
+    thread: u32,
+    at: f64,
+    says: &'a str,
 }
+
+impl<'a> Line<'a> {
+    /// A log of only one thread does not name it.
+    fn parse(line: &'a str, only: u32) -> Option<Self> {
+        let (first, rest) = line.split_once(' ')?;
+        let (thread, time, says) = match first.parse() {
+            Ok(thread) => {
+                let (time, says) = rest.trim_start().split_once(' ')?;
+                (thread, time, says)
+            }
+            Err(_) => (only, first, rest),
+        };
+        Some(Self { thread, at: time.parse().unwrap(), says })
+    }
+}
+
+fn is_name(text: &str) -> bool {
+    text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
+}
+
+/// What stands behind `<... name resumed>`.
+fn resumed(says: &str) -> Option<&str> {
+    says.strip_prefix("<... ")?.split_once(" resumed>").map(|(_, end)| end)
+}
+
+const UNFINISHED: &str = " <unfinished ...>";
