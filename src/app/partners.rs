@@ -1,18 +1,24 @@
 //! The partners that are running: a refresher each, and what the data path knows of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::clock::Clock;
 use crate::config::{Config, PartnerConfig};
-use crate::credential::{RefreshHandle, Refresher, Settings, Stop};
+use crate::credential::{RefreshHandle, Refresher, Settings, StartError, Stop};
 use crate::metrics::Metrics;
 use crate::partner::{Connector, HttpEndpoint};
 use crate::proxy::{self, Routes};
 use crate::store::Store;
+
+/// How far apart the first refreshes of partners are that start together. All at once they would
+/// be a burst that other processes, the partners' machine and the disk feel; no partner waits for
+/// another's answer.
+const PACE: Duration = Duration::from_millis(1);
 
 /// The running partners, by name.
 pub(super) struct Partners {
@@ -78,21 +84,28 @@ impl Partners {
     /// Takes up what was prepared: new partners are loaded from the store, those that stay get
     /// their new settings, those that are gone end. On an error everything is as it was.
     pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Routes, Vec<String>> {
-        let mut loaded = Vec::new();
+        let new = prepared.partners.iter().filter(|(partner, ..)| !self.running.contains_key(&partner.name));
+        // All of them begin before one is waited for: the store has much in common for them to do.
+        let loading: Vec<_> = new
+            .map(|(partner, settings, _)| {
+                let load = self.load(partner.name.clone(), settings.clone());
+                (partner.name.clone(), tokio::spawn(load))
+            })
+            .collect();
+        let mut loaded = Vec::with_capacity(loading.len());
         let mut errors = Vec::new();
-        for (partner, settings, _) in &prepared.partners {
-            if self.running.contains_key(&partner.name) {
-                continue;
-            }
-            match self.load(&partner.name, settings.clone()).await {
-                Ok(new) => loaded.push((partner.name.clone(), new)),
-                Err(error) => errors.push(error.to_string()),
+        for (name, loading) in loading {
+            match loading.await {
+                Ok(Ok(new)) => loaded.push((name, new)),
+                Ok(Err(error)) => errors.push(error.to_string()),
+                Err(error) => errors.push(format!("partner \"{name}\": {error}")),
             }
         }
         if !errors.is_empty() {
             return Err(errors);
         }
-        for (name, (refresher, handle, settings, stop)) in loaded {
+        for (order, (name, (mut refresher, handle, settings, stop))) in (0..).zip(loaded) {
+            refresher.start_after(PACE * order);
             let task = tokio::spawn(refresher.run());
             self.running.insert(name, Running { handle, settings, stop, task });
         }
@@ -110,7 +123,8 @@ impl Partners {
                 connector: Arc::new(connector),
             }));
         }
-        self.retire(|name| routes.iter().any(|partner| partner.name == name)).await;
+        let names: HashSet<&str> = routes.iter().map(|partner| partner.name.as_str()).collect();
+        self.retire(|name| names.contains(name)).await;
         Ok(Routes { config: prepared.config, partners: routes })
     }
 
@@ -139,22 +153,21 @@ impl Partners {
         self.metrics.retain(|name| self.running.contains_key(name));
     }
 
-    async fn load(
+    fn load(
         &self,
-        name: &str,
+        name: String,
         settings: Settings,
-    ) -> Result<(Refresher, Arc<RefreshHandle>, watch::Sender<Settings>, Stop), crate::credential::StartError>
-    {
+    ) -> impl Future<Output = Result<Loaded, StartError>> + use<> {
         let (settings, settings_seen) = watch::channel(settings);
-        let (refresher, handle, stop) = Refresher::load(
-            name,
-            settings_seen,
-            Arc::clone(&self.store),
-            Arc::clone(&self.clock),
-            self.metrics.credential(name),
-            fastrand::Rng::new(),
-        )
-        .await?;
-        Ok((refresher, handle, settings, stop))
+        let metrics = self.metrics.credential(&name);
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        async move {
+            let rng = fastrand::Rng::new();
+            let loaded = Refresher::load(&name, settings_seen, store, clock, metrics, rng);
+            let (refresher, handle, stop) = loaded.await?;
+            Ok((refresher, handle, settings, stop))
+        }
     }
 }
+
+type Loaded = (Refresher, Arc<RefreshHandle>, watch::Sender<Settings>, Stop);
