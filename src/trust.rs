@@ -3,10 +3,11 @@
 //! Partners and the database are trusted alike: by authority and name, always, with no way to say
 //! otherwise.
 
+use std::collections::HashMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 
 use tokio_rustls::rustls::crypto::aws_lc_rs;
 use tokio_rustls::rustls::pki_types::CertificateDer;
@@ -15,16 +16,50 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{CertificateError, ClientConfig, Error as TlsError, RootCertStore};
 use zeroize::Zeroizing;
 
-/// The configuration that trusts the authorities in the PEM file `ca_file` and no others or,
-/// without one, those of the system. It offers HTTP/1.1.
+use crate::token::Digest;
+
+/// Some authorities, and the configurations that trust them and no others, by what they offer to
+/// speak. All who trust the same authorities share one.
 ///
-/// Blocks.
-///
-/// # Errors
-///
-/// What is to be trusted cannot be read, or is nothing.
-pub fn client(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, TrustError> {
-    ca_file.map_or_else(system, only)
+/// All of them offer the sessions of one cache for resumption: a protocol is agreed on anew in every
+/// handshake, whatever was spoken in the session before (RFC 7301 section 3.1).
+#[derive(Debug)]
+pub struct Trust {
+    /// Offers HTTP/1.1.
+    pub http1: Arc<ClientConfig>,
+    /// Offers HTTP/2.
+    pub http2: Arc<ClientConfig>,
+    /// Offers both, and HTTP/2 first.
+    pub either: Arc<ClientConfig>,
+}
+
+impl Trust {
+    /// Trust in the authorities in the PEM file `ca_file` and no others or, without one, in those of
+    /// the system.
+    ///
+    /// Blocks.
+    ///
+    /// # Errors
+    ///
+    /// What is to be trusted cannot be read, or is nothing.
+    pub fn of(ca_file: Option<&Path>) -> Result<Arc<Self>, TrustError> {
+        ca_file.map_or_else(system, only)
+    }
+
+    fn new(roots: RootCertStore) -> Result<Arc<Self>, TrustError> {
+        let config = client_config(roots)?;
+        let offering = |protocols: &[&[u8]]| {
+            let mut config = config.clone();
+            config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
+            Arc::new(config)
+        };
+        let (http1, http2) = (&b"http/1.1"[..], &b"h2"[..]);
+        Ok(Arc::new(Self {
+            http1: offering(&[http1]),
+            http2: offering(&[http2]),
+            either: offering(&[http2, http1]),
+        }))
+    }
 }
 
 /// Why nobody can be trusted. Always for the operator to mend; waiting does not help.
@@ -109,13 +144,12 @@ pub fn library(error: &io::Error) -> Option<&TlsError> {
     error.get_ref().and_then(|error| error.downcast_ref())
 }
 
-/// The configuration that trusts the system's authorities. They are more than a hundred, so they
-/// are parsed once, and every partner without a `ca_file` shares them. Finding none is not
-/// remembered.
-fn system() -> Result<Arc<ClientConfig>, TrustError> {
-    static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
-    if let Some(config) = SYSTEM.get() {
-        return Ok(config.clone());
+/// Trust in the system's authorities. They are more than a hundred, so they are parsed once. Finding
+/// none is not remembered.
+fn system() -> Result<Arc<Trust>, TrustError> {
+    static SYSTEM: OnceLock<Arc<Trust>> = OnceLock::new();
+    if let Some(trust) = SYSTEM.get() {
+        return Ok(Arc::clone(trust));
     }
     let mut roots = RootCertStore::empty();
     // One that cannot be read or used must not cost all the others: its sites fail, and say why.
@@ -123,18 +157,28 @@ fn system() -> Result<Arc<ClientConfig>, TrustError> {
     if roots.is_empty() {
         return Err(TrustError::NoSystemRoots);
     }
-    let config = client_config(roots)?;
+    let trust = Trust::new(roots)?;
     // Whoever came first wins; the loser's copy is dropped.
-    Ok(SYSTEM.get_or_init(|| config).clone())
+    Ok(Arc::clone(SYSTEM.get_or_init(|| trust)))
 }
 
-/// The configuration that trusts the authorities in the PEM file `path` and no others.
-fn only(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
+/// Trust in the authorities in the PEM file `path` and no others.
+fn only(path: &Path) -> Result<Arc<Trust>, TrustError> {
+    /// Of those in use, by the digest of the file's content: the same file with other content, after
+    /// a rotation, is another.
+    static IN_USE: Mutex<Option<HashMap<Digest, Weak<Trust>>>> = Mutex::new(None);
     let content = |problem| TrustError::CaFileContent { path: path.to_owned(), problem };
     // Some keep a private key in the same file.
     let pem = Zeroizing::new(
         fs::read(path).map_err(|source| TrustError::CaFile { path: path.to_owned(), source })?,
     );
+    let digest = Digest::of(&[&pem]);
+    // Sound after a panic: an entry is put in whole.
+    let mut in_use = IN_USE.lock().unwrap_or_else(PoisonError::into_inner);
+    let in_use = in_use.get_or_insert_default();
+    if let Some(trust) = in_use.get(&digest).and_then(Weak::upgrade) {
+        return Ok(trust);
+    }
     let mut roots = RootCertStore::empty();
     for certificate in CertificateDer::pem_slice_iter(&pem) {
         // The parser's errors quote the text.
@@ -144,17 +188,18 @@ fn only(path: &Path) -> Result<Arc<ClientConfig>, TrustError> {
     if roots.is_empty() {
         return Err(content("holds no certificate"));
     }
-    client_config(roots)
+    let trust = Trust::new(roots)?;
+    in_use.retain(|_, trust| trust.strong_count() > 0);
+    in_use.insert(digest, Arc::downgrade(&trust));
+    Ok(trust)
 }
 
-/// TLS 1.2 and 1.3, HTTP/1.1 only, no client certificate. Sessions are resumed between the
-/// connections that share the configuration, which never includes two that trust differently.
-fn client_config(roots: RootCertStore) -> Result<Arc<ClientConfig>, TrustError> {
-    let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+/// TLS 1.2 and 1.3, no client certificate. Sessions are resumed between the connections that share
+/// the configuration, which never includes two that trust differently.
+fn client_config(roots: RootCertStore) -> Result<ClientConfig, TrustError> {
+    Ok(ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[&TLS13, &TLS12])
         .map_err(TrustError::Tls)?
         .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Arc::new(config))
+        .with_no_client_auth())
 }

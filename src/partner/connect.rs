@@ -22,10 +22,7 @@ use tokio_rustls::rustls::pki_types::ServerName;
 pub use self::error::{ConnectError, ConnectorError, Phase};
 pub use self::transport::Transport;
 use crate::partner::{BaseUrl, Scheme};
-use crate::trust;
-
-/// The name of HTTP/2 in a handshake.
-const HTTP2: &[u8] = b"h2";
+use crate::trust::Trust;
 
 /// Which versions of HTTP a partner is spoken to in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,13 +46,11 @@ pub struct Connector {
     timeout: Duration,
 }
 
-/// How TLS is begun. Both offer the sessions of the one cache for resumption: a protocol is agreed
-/// on anew in every handshake, whatever was spoken in the session before (RFC 7301 section 3.1).
+/// How TLS is begun.
 #[derive(Clone)]
 struct Tls {
     name: ServerName<'static>,
-    offering_versions: TlsConnector,
-    offering_http1: TlsConnector,
+    trust: Arc<Trust>,
 }
 
 /// A new connection, by what is to be spoken on it.
@@ -72,7 +67,8 @@ impl Connector {
     /// authorities in the PEM file `ca_file` or, without one, those of the system.
     ///
     /// Reads files, so it blocks; a `http://` URL needs none and `ca_file` is not looked at. The
-    /// system's authorities are read once in the life of the process and shared.
+    /// system's authorities are read once in the life of the process. Who trusts alike shares what
+    /// that takes.
     ///
     /// # Errors
     ///
@@ -88,9 +84,7 @@ impl Connector {
             Scheme::Https => {
                 let name = ServerName::try_from(base_url.host().to_owned())
                     .map_err(|_| ConnectorError::ServerName { host: base_url.host().to_owned() })?;
-                let config = trust::client(ca_file)?;
-                let offering_versions = TlsConnector::from(offering(&config, versions));
-                Some(Tls { name, offering_versions, offering_http1: TlsConnector::from(config) })
+                Some(Tls { name, trust: Trust::of(ca_file)? })
             }
         };
         let versions = match versions {
@@ -120,7 +114,7 @@ impl Connector {
     /// The partner cannot be reached, or cannot show that it is the partner, or does not speak what
     /// it must, within the time limit.
     pub async fn connect(&self) -> Result<Connected, ConnectError> {
-        let transport = self.open(|tls| &tls.offering_versions).await?;
+        let transport = self.open(self.versions).await?;
         match self.versions {
             Versions::Http1 => Ok(Connected::Http1(transport)),
             _ if transport.chose_http2() => Ok(Connected::Http2(transport)),
@@ -136,7 +130,7 @@ impl Connector {
     ///
     /// As for [`Self::connect`].
     pub async fn connect_http1(&self) -> Result<Transport, ConnectError> {
-        self.open(|tls| &tls.offering_http1).await
+        self.open(Versions::Http1).await
     }
 
     /// Waits for `begun`, a part of connecting that is not this one's, as long as for connecting.
@@ -152,7 +146,7 @@ impl Connector {
         begun.unwrap_or(Err(ConnectError::Timeout(Phase::Http2)))
     }
 
-    async fn open(&self, offering: fn(&Tls) -> &TlsConnector) -> Result<Transport, ConnectError> {
+    async fn open(&self, versions: Versions) -> Result<Transport, ConnectError> {
         let deadline = Instant::now() + self.timeout;
         let addresses: Vec<SocketAddr> = timeout_at(deadline, lookup_host((&*self.host, self.port)))
             .await
@@ -165,7 +159,8 @@ impl Connector {
         let Some(tls) = &self.tls else {
             return Ok(Transport::plain(tcp));
         };
-        let stream = timeout_at(deadline, offering(tls).connect(tls.name.clone(), tcp))
+        let connector = TlsConnector::from(Arc::clone(offering(&tls.trust, versions)));
+        let stream = timeout_at(deadline, connector.connect(tls.name.clone(), tcp))
             .await
             .map_err(|_| ConnectError::Timeout(Phase::Tls))?
             .map_err(ConnectError::tls)?;
@@ -185,15 +180,13 @@ impl fmt::Debug for Connector {
     }
 }
 
-/// What `config`, which offers HTTP/1.1, becomes when it offers `versions`.
-fn offering(config: &Arc<ClientConfig>, versions: Versions) -> Arc<ClientConfig> {
-    let mut offering = match versions {
-        Versions::Http1 => return Arc::clone(config),
-        Versions::Http2 | Versions::Either => ClientConfig::clone(config),
-    };
-    offering.alpn_protocols.insert(0, HTTP2.to_vec());
-    offering.alpn_protocols.truncate(if versions == Versions::Http2 { 1 } else { 2 });
-    Arc::new(offering)
+/// The configuration that offers `versions`.
+fn offering(trust: &Trust, versions: Versions) -> &Arc<ClientConfig> {
+    match versions {
+        Versions::Http1 => &trust.http1,
+        Versions::Http2 => &trust.http2,
+        Versions::Either => &trust.either,
+    }
 }
 
 /// Tries the addresses in turn. Each gets an equal share of the time that is left, so that one

@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpSocket};
 
 use super::*;
 use crate::partner::reason;
-use crate::trust::{TlsFailure, TrustError};
+use crate::trust::{TlsFailure, Trust, TrustError};
 
 fn file(content: &str) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
@@ -42,10 +42,10 @@ fn s46_a_ca_file_that_cannot_be_used_is_an_error_that_shows_nothing_of_it() {
 
 #[test]
 fn the_system_s_authorities_are_read_once() {
-    match (trust::client(None), trust::client(None)) {
+    match (Trust::of(None), Trust::of(None)) {
         (Ok(one), Ok(other)) => {
             assert!(Arc::ptr_eq(&one, &other));
-            assert_eq!(one.alpn_protocols, [b"http/1.1"]);
+            assert_eq!(offering(&one, Versions::Http1).alpn_protocols, [b"http/1.1"]);
         }
         // A machine without any.
         (Err(error), _) | (_, Err(error)) => assert!(error.to_string().contains("ca-certificates")),
@@ -53,13 +53,26 @@ fn the_system_s_authorities_are_read_once() {
 }
 
 #[test]
+fn who_trusts_the_same_authorities_shares_them_and_who_trusts_others_does_not() {
+    let ca = || rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap().cert.pem();
+    let (one, other) = (ca(), ca());
+    let path = file(&one);
+    let trust = Trust::of(Some(path.path())).unwrap();
+    assert!(Arc::ptr_eq(&trust, &Trust::of(Some(path.path())).unwrap()));
+    assert!(Arc::ptr_eq(&trust, &Trust::of(Some(file(&one).path())).unwrap()), "in another file");
+    assert!(!Arc::ptr_eq(&trust, &Trust::of(Some(file(&other).path())).unwrap()));
+    // A rotation, while the partner still runs that trusts what was there before.
+    std::io::Write::write_all(&mut path.reopen().unwrap(), format!("{one}{other}").as_bytes()).unwrap();
+    assert!(!Arc::ptr_eq(&trust, &Trust::of(Some(path.path())).unwrap()));
+}
+
+#[test]
 fn what_is_offered_is_what_comes_into_question() {
     let ca = rcgen::generate_simple_self_signed(["a.example".to_owned()]).unwrap();
-    let config = trust::client(Some(file(&ca.cert.pem()).path())).unwrap();
-    assert_eq!(config.alpn_protocols, [b"http/1.1"]);
-    assert!(Arc::ptr_eq(&offering(&config, Versions::Http1), &config));
-    assert_eq!(offering(&config, Versions::Http2).alpn_protocols, [b"h2"]);
-    assert_eq!(offering(&config, Versions::Either).alpn_protocols, [&b"h2"[..], b"http/1.1"]);
+    let trust = Trust::of(Some(file(&ca.cert.pem()).path())).unwrap();
+    assert_eq!(offering(&trust, Versions::Http1).alpn_protocols, [b"http/1.1"]);
+    assert_eq!(offering(&trust, Versions::Http2).alpn_protocols, [b"h2"]);
+    assert_eq!(offering(&trust, Versions::Either).alpn_protocols, [&b"h2"[..], b"http/1.1"]);
     // In clear there is nothing to choose by.
     for (asked, comes) in [
         (Versions::Either, Versions::Http1),

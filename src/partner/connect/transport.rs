@@ -63,7 +63,7 @@ impl Transport {
     pub(super) fn chose_http2(&self) -> bool {
         match &self.0 {
             Inner::Plain(_) => false,
-            Inner::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(super::HTTP2),
+            Inner::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(&b"h2"[..]),
         }
     }
 }

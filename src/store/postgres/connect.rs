@@ -12,7 +12,7 @@ use super::database::{Database, Server};
 use super::error::{Failure, at};
 use super::tls::{Encrypted, MakeTls};
 use crate::store::StoreError;
-use crate::trust;
+use crate::trust::{Trust, TrustError};
 
 /// The half of a session that moves its bytes, and says what the server says unasked. It has to be
 /// polled, and ends with the session.
@@ -41,7 +41,7 @@ impl Connect {
         if !database.uses_tls() {
             return Ok(Self { database: database.clone(), tls: MakeTls::none() });
         }
-        let refused = |error: trust::TrustError| {
+        let refused = |error: TrustError| {
             at(
                 database,
                 Failure::Refused {
@@ -51,8 +51,8 @@ impl Connect {
                 },
             )
         };
-        let config = trust::client(database.ca_file.as_deref()).map_err(refused)?;
-        Ok(Self { database: database.clone(), tls: MakeTls::new(&config) })
+        let trust = Trust::of(database.ca_file.as_deref()).map_err(refused)?;
+        Ok(Self { database: database.clone(), tls: MakeTls::new(&trust.http1) })
     }
 
     /// Begins a session.
