@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
@@ -14,11 +13,6 @@ use crate::metrics::Metrics;
 use crate::partner::{Connector, HttpEndpoint};
 use crate::proxy::{self, Routes};
 use crate::store::Store;
-
-/// How far apart the first refreshes of partners are that start together. All at once they would
-/// be a burst that other processes, the partners' machine and the disk feel; no partner waits for
-/// another's answer.
-const PACE: Duration = Duration::from_millis(1);
 
 /// The running partners, by name.
 pub(super) struct Partners {
@@ -105,7 +99,7 @@ impl Partners {
             return Err(errors);
         }
         for (order, (name, (mut refresher, handle, settings, stop))) in (0..).zip(loaded) {
-            refresher.start_after(PACE * order);
+            refresher.start_in_turn(order);
             let task = tokio::spawn(refresher.run());
             self.running.insert(name, Running { handle, settings, stop, task });
         }

@@ -4,6 +4,7 @@
 //! wait. Each of its states is a method; [`Refresher::run`] only chooses among them.
 
 mod durable;
+mod pace;
 mod share;
 mod show;
 #[cfg(test)]
@@ -20,7 +21,7 @@ use super::cell::TokenCell;
 use super::command::{Command, ImportError, Pair, Stop};
 use super::handle::{Demand, RefreshHandle};
 use super::schedule::{Decision, backoff, decide};
-use super::state::{Credential, Standing};
+use super::state::Credential;
 use super::status::{LastCall, State, Status};
 use crate::clock::{Clock, Moment, sleep_until};
 use crate::metrics::CredentialMetrics;
@@ -163,14 +164,6 @@ impl Refresher {
         let decision = refresher.decide();
         refresher.publish_status(decision);
         Ok((refresher, handle, Stop::new(orders)))
-    }
-
-    /// Has the first refresh wait for so long, if one is due at the start. Not one that follows a call
-    /// whose end is not known: the partner's grace does not wait.
-    pub fn start_after(&mut self, wait: Duration) {
-        if self.credential.standing == Standing::Unspent {
-            self.credential.not_before = self.clock.now() + wait;
-        }
     }
 
     /// Runs until it is told to stop. What is under way then is finished first.

@@ -1,5 +1,6 @@
 //! The refresher whole, with a clock, a store and a partner that are scripted.
 
+mod crowd;
 mod flight;
 mod operator;
 mod outcomes;
