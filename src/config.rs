@@ -97,6 +97,13 @@ impl Config {
     pub fn show(&self) -> String {
         self.listing.to_string()
     }
+
+    /// Takes the partners out, for whoever runs them. The rest is kept for as long as bearerd runs,
+    /// and is small however many they are: what is only there to be shown goes, too.
+    pub fn take_partners(&mut self) -> Vec<PartnerConfig> {
+        self.listing = show::Listing::default();
+        std::mem::take(&mut self.partners)
+    }
 }
 
 /// One `[[partner]]`.

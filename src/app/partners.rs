@@ -42,13 +42,15 @@ impl Partners {
         Self { store, clock, metrics, running: BTreeMap::new(), leaving: Vec::new() }
     }
 
-    /// Makes what may fail, and changes nothing. Reads certificate authorities, so it blocks.
-    pub(super) fn prepare(&self, config: &Config) -> Result<Prepared, Vec<String>> {
-        let mut partners = Vec::with_capacity(config.partners.len());
+    /// Makes what may fail, and changes nothing but that it takes the partners out of `config`. Reads
+    /// certificate authorities, so it blocks.
+    pub(super) fn prepare(&self, config: &mut Config) -> Result<Prepared, Vec<String>> {
+        let configured = config.take_partners();
+        let mut partners = Vec::with_capacity(configured.len());
         let mut errors = Vec::new();
-        for partner in &config.partners {
-            match self.prepare_one(partner) {
-                Ok((settings, connector)) => partners.push((partner.clone(), settings, connector)),
+        for partner in configured {
+            match self.prepare_one(&partner) {
+                Ok((settings, connector)) => partners.push((partner, settings, connector)),
                 Err(error) => errors.push(format!("partner \"{}\": {error}", partner.name)),
             }
         }

@@ -46,7 +46,7 @@ impl Reloader {
         Self { source, config, sandbox, log, shared: None, secrets }
     }
 
-    /// The configuration that runs.
+    /// The configuration that runs, but for its partners.
     pub(super) fn config(&self) -> &Config {
         &self.config
     }
@@ -57,8 +57,8 @@ impl Reloader {
     }
 
     /// Prepares the configuration that bearerd was started with.
-    pub(super) fn prepare_first(&self, partners: &Partners) -> Result<Prepared, Vec<String>> {
-        partners.prepare(&self.config)
+    pub(super) fn prepare_first(&mut self, partners: &Partners) -> Result<Prepared, Vec<String>> {
+        partners.prepare(&mut self.config)
     }
 
     /// Reads the file anew.
@@ -122,8 +122,8 @@ impl Reloader {
     }
 
     /// Puts `next` in place, whole or not at all.
-    pub(super) async fn apply(&mut self, next: Next, partners: &mut Partners) -> Result<(), Vec<String>> {
-        let prepared = partners.prepare(&next.config)?;
+    pub(super) async fn apply(&mut self, mut next: Next, partners: &mut Partners) -> Result<(), Vec<String>> {
+        let prepared = partners.prepare(&mut next.config)?;
         let routes = partners.apply(prepared).await?;
         if let Some(shared) = &self.shared {
             shared.reload(routes);

@@ -174,13 +174,14 @@ impl Refresher {
             match decision {
                 Decision::Sleep(until) => {
                     if !self.idle(until).await {
-                        return self.save_once_more().await;
+                        return Box::pin(self.save_once_more()).await;
                     }
                 }
-                Decision::Refresh => self.refresh().await,
-                Decision::Login => self.login().await,
+                // In boxes, so that a partner at rest has no room taken for what is rare.
+                Decision::Refresh => Box::pin(self.refresh()).await,
+                Decision::Login => Box::pin(self.login()).await,
                 Decision::AdoptSeed => self.adopt_seed(),
-                Decision::Save => self.save_again().await,
+                Decision::Save => Box::pin(self.save_again()).await,
             }
         }
     }
@@ -210,7 +211,7 @@ impl Refresher {
                     self.waiting.push(reply);
                 }
                 Some(Command::Import(pair, reply)) => {
-                    let result = self.import(*pair).await;
+                    let result = Box::pin(self.import(*pair)).await;
                     let _ = reply.send(result);
                 }
                 Some(Command::Stop) | None => return false,

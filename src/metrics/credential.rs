@@ -24,7 +24,8 @@ pub struct CredentialMetrics {
     expiration: OptionalSeconds,
     refreshed: OptionalSeconds,
     persisted: AtomicBool,
-    refreshes: Mutex<BTreeMap<&'static str, u64>>,
+    /// By the order of [`RESULTS`].
+    refreshes: [AtomicU64; RESULTS.len()],
     failures: Mutex<BTreeMap<&'static str, u64>>,
     pub(super) duration: Histogram,
 }
@@ -38,7 +39,7 @@ impl Default for CredentialMetrics {
             refreshed: OptionalSeconds::default(),
             // There is nothing yet that could be lost.
             persisted: AtomicBool::new(true),
-            refreshes: Mutex::new(RESULTS.into_iter().map(|result| (result, 0)).collect()),
+            refreshes: Default::default(),
             failures: Mutex::default(),
             duration: Histogram::default(),
         }
@@ -76,9 +77,14 @@ impl CredentialMetrics {
         self.persisted.store(persisted, Ordering::Relaxed);
     }
 
-    /// A refresh or login call has ended after `duration`. `result` is one word from a closed list.
+    /// A refresh or login call has ended after `duration`. `result` is one of `renewed`, `not_sent`,
+    /// `busy`, `refused` and `unknown`; any other word counts only the duration.
     pub fn refresh_ended(&self, result: &'static str, duration: Duration) {
-        *lock(&self.refreshes).entry(result).or_default() += 1;
+        let index = RESULTS.iter().position(|known| *known == result);
+        debug_assert!(index.is_some(), "{result} is no way for a call to end");
+        if let Some(index) = index {
+            self.refreshes[index].fetch_add(1, Ordering::Relaxed);
+        }
         self.duration.observe(duration);
     }
 
@@ -107,8 +113,8 @@ impl CredentialMetrics {
         self.persisted.load(Ordering::Relaxed)
     }
 
-    pub(super) fn refreshes(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.refreshes).clone()
+    pub(super) fn refreshes(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        RESULTS.into_iter().zip(self.refreshes.iter().map(|count| count.load(Ordering::Relaxed)))
     }
 
     pub(super) fn failures(&self) -> BTreeMap<&'static str, u64> {

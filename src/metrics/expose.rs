@@ -3,7 +3,7 @@
 //! Names are written without the prefix `bearerd_`, and those of counters without `_total`; the
 //! encoder adds both. Units are part of the name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use prometheus_client::collector::Collector;
@@ -104,12 +104,17 @@ impl Inner {
 
         let help = "Requests that a partner answered with 401, by what became of them.";
         let mut family = families.open("replays", help, MetricType::Counter)?;
-        for (name, totals) in partners.iter().filter(|(name, _)| &***name != super::NO_PARTNER) {
-            for (result, count) in ReplayResult::ALL.iter().zip(totals.replays) {
-                let labels = [("partner", &**name), ("result", result.as_str())];
+        // A partner that has had no request yet is not among those of a shard.
+        let credentials = lock(&self.credentials);
+        let names: BTreeSet<&str> = credentials.keys().chain(partners.keys()).map(|name| &**name).collect();
+        for name in names.into_iter().filter(|name| *name != super::NO_PARTNER) {
+            let replays = partners.get(name).map(|totals| totals.replays).unwrap_or_default();
+            for (result, count) in ReplayResult::ALL.iter().zip(replays) {
+                let labels = [("partner", name), ("result", result.as_str())];
                 counter(&mut family.encode_family(&labels)?, count)?;
             }
         }
+        drop(credentials);
 
         let mut by_class = |name, help, side: fn(&ExchangeTotals) -> &[Totals; CLASSES.len()]| {
             let mut family = families.open(name, help, MetricType::Histogram)?;

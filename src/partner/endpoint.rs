@@ -51,8 +51,6 @@ const LATE: Duration = Duration::from_millis(100);
 pub struct HttpEndpoint {
     config: Config,
     connector: Connector,
-    /// Every header but `Content-Length`.
-    headers: HeaderMap,
     clock: Arc<dyn Clock>,
 }
 
@@ -69,8 +67,7 @@ impl HttpEndpoint {
             config.ca_file.as_deref(),
             Versions::Http1,
         )?;
-        let headers = headers(&config);
-        Ok(Self { config, connector, headers, clock })
+        Ok(Self { config, connector, clock })
     }
 
     /// One call, within `config.timeout` by two clocks: the runtime's timer ends a wait, and the
@@ -135,7 +132,8 @@ impl HttpEndpoint {
         let body = Bytes::from(format!("{{\"data\":\"{data}\"}}"));
         let mut request = Request::new(Full::new(body.clone()));
         *request.method_mut() = http::Method::POST;
-        *request.headers_mut() = self.headers.clone();
+        // Made for each call: kept, they would take more room than all else, and calls are rare.
+        *request.headers_mut() = headers(&self.config);
         request.headers_mut().insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
         #[expect(clippy::expect_used, reason = "a base URL's path holds nothing that a URI's may not")]
         let uri = format!("{}{path}", self.config.base_url.path()).parse().expect("a path is a URI");

@@ -1,7 +1,7 @@
 //! One runtime's proxy: its view of the routes, and the life of a request.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -30,7 +30,7 @@ use super::path::{canonical, is_auth_call};
 use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
 use super::route::{Index, Partner, Routes};
-use super::tunnel;
+use super::{Config, tunnel};
 use crate::clock::Clock;
 use crate::metrics::{self, Shard};
 use crate::telemetry::Tracing;
@@ -38,7 +38,7 @@ use crate::upstream::{self, Framing, Outgoing, Upstream};
 
 /// What the proxies of all runtimes share.
 pub struct Shared {
-    routes: Arc<ArcSwap<Routes>>,
+    routes: Arc<ArcSwap<Table>>,
     in_flight: Arc<AtomicUsize>,
     memory: Arc<ReplayMemory>,
     clock: Arc<dyn Clock>,
@@ -51,7 +51,7 @@ impl Shared {
     /// Shared state that begins with `routes`. Spans go to `tracing` if there is one.
     pub fn new(routes: Routes, clock: Arc<dyn Clock>, tracing: Option<Arc<Tracing>>) -> Arc<Self> {
         Arc::new(Self {
-            routes: Arc::new(ArcSwap::from_pointee(routes)),
+            routes: Arc::new(ArcSwap::from_pointee(Table::new(routes))),
             in_flight: Arc::default(),
             memory: ReplayMemory::new(),
             clock,
@@ -62,13 +62,25 @@ impl Shared {
 
     /// Exchanges that begin from now on follow `routes`; those under way finish as they began.
     pub fn reload(&self, routes: Routes) {
-        self.routes.store(Arc::new(routes));
+        self.routes.store(Arc::new(Table::new(routes)));
     }
 }
 
 impl std::fmt::Debug for Shared {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Shared").finish_non_exhaustive()
+    }
+}
+
+/// Routes, and what finds a request's partner in them.
+struct Table {
+    routes: Routes,
+    index: Index,
+}
+
+impl Table {
+    fn new(routes: Routes) -> Self {
+        Self { index: Index::new(&routes.partners), routes }
     }
 }
 
@@ -87,14 +99,14 @@ struct Worker {
 
 /// The routes as this runtime last saw them, with everything that is its own.
 struct View {
-    cache: Cache<Arc<ArcSwap<Routes>>, Arc<Routes>>,
+    cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
     seen: Rc<Local>,
 }
 
 struct Local {
-    routes: Arc<Routes>,
-    index: Index,
-    partners: Vec<Rc<LocalPartner>>,
+    table: Arc<Table>,
+    /// Each is made for its first request: there may be thousands, and most runtimes meet few.
+    partners: Vec<OnceCell<Box<LocalPartner>>>,
 }
 
 /// A partner with what one runtime has of it: copies of header values, because clones of a shared
@@ -120,13 +132,13 @@ impl Proxy {
         let via = format!("1.1 {}", shared.via);
         let via = HeaderValue::try_from(via).unwrap_or_else(|_| HeaderValue::from_static("1.1 bearerd"));
         let mut cache = Cache::new(Arc::clone(&shared.routes));
-        let seen = Rc::new(Local::new(Arc::clone(cache.load()), &shared, &shard));
+        let seen = Rc::new(Local::new(Arc::clone(cache.load())));
         Self(Rc::new(Worker { shared, shard, nobody, view: RefCell::new(View { cache, seen }), via }))
     }
 
     /// How long a request that begins now may take, from its header to the head of its answer.
     pub fn request_timeout(&self) -> Duration {
-        self.0.local().routes.config.request_timeout
+        self.0.local().config().request_timeout
     }
 
     /// The life of a request. `started` is when it began to be served, `deadline` when the head of
@@ -167,7 +179,7 @@ impl Proxy {
 
     /// Closes upstream connections that have been idle for too long; to be called now and then.
     pub fn sweep(&self) {
-        for partner in &self.0.local().partners {
+        for partner in self.0.local().partners.iter().filter_map(OnceCell::get) {
             partner.authorizer.upstream.sweep();
         }
     }
@@ -210,9 +222,9 @@ impl Worker {
     fn local(&self) -> Rc<Local> {
         let mut view = self.view.borrow_mut();
         let View { cache, seen } = &mut *view;
-        let routes = cache.load();
-        if !Arc::ptr_eq(routes, &seen.routes) {
-            *seen = Rc::new(Local::new(Arc::clone(routes), &self.shared, &self.shard));
+        let table = cache.load();
+        if !Arc::ptr_eq(table, &seen.table) {
+            *seen = Rc::new(Local::new(Arc::clone(table)));
         }
         Rc::clone(seen)
     }
@@ -224,7 +236,7 @@ impl Worker {
         body: Incoming,
         client: OnUpgrade,
     ) -> Result<Carried, Problem> {
-        let config = &local.routes.config;
+        let config = local.config();
         let Exchange { head, record } = exchange;
         let in_flight = InFlight::enter(&self.shared.in_flight, config.max_in_flight);
         record.in_flight = Some(in_flight.ok_or(Problem::Overloaded)?);
@@ -241,8 +253,8 @@ impl Worker {
         if is_auth_call(&path) {
             return Err(Problem::AuthCall);
         }
-        let at = local.index.find(&target, &path).ok_or(Problem::NoPartner)?;
-        let partner = &local.partners[at];
+        let at = local.table.index.find(&target, &path).ok_or(Problem::NoPartner)?;
+        let partner = local.partner(at, &self.shared, &self.shard);
         record.metrics = Rc::clone(&partner.metrics);
         let forwards = max_forwards(&head.method, &head.headers)?;
         found.without(&partner.managed)?;
@@ -301,16 +313,24 @@ impl Worker {
 }
 
 impl Local {
-    fn new(routes: Arc<Routes>, shared: &Arc<Shared>, shard: &Arc<Shard>) -> Self {
-        let index = Index::new(&routes.partners);
-        let of = |partner| Rc::new(LocalPartner::new(partner, &routes, shared, shard));
-        let partners = routes.partners.iter().map(of).collect();
-        Self { index, partners, routes }
+    fn new(table: Arc<Table>) -> Self {
+        let partners = table.routes.partners.iter().map(|_| OnceCell::new()).collect();
+        Self { table, partners }
+    }
+
+    fn config(&self) -> &Config {
+        &self.table.routes.config
+    }
+
+    fn partner(&self, at: usize, shared: &Arc<Shared>, shard: &Arc<Shard>) -> &LocalPartner {
+        let routes = &self.table.routes;
+        self.partners[at]
+            .get_or_init(|| Box::new(LocalPartner::new(&routes.partners[at], &routes.config, shared, shard)))
     }
 }
 
 impl LocalPartner {
-    fn new(partner: &Arc<Partner>, routes: &Routes, shared: &Arc<Shared>, shard: &Arc<Shard>) -> Self {
+    fn new(partner: &Arc<Partner>, config: &Config, shared: &Arc<Shared>, shard: &Arc<Shard>) -> Self {
         let own = |value: &HeaderValue| {
             let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
             own.set_sensitive(value.is_sensitive());
@@ -322,14 +342,14 @@ impl LocalPartner {
         // A host and a port make a header value: the configuration was parsed as such.
         let host = HeaderValue::try_from(partner.base_url.authority())
             .unwrap_or_else(|_| HeaderValue::from_static("invalid"));
-        let idle = routes.config.idle_timeout;
+        let idle = config.idle_timeout;
         Self {
             authorizer: Authorizer {
                 credential: Arc::clone(&partner.credential),
                 reader: RefCell::new(partner.credential.cell().reader()),
                 upstream: Upstream::new(Arc::clone(&partner.connector), idle, Arc::clone(shard)),
                 clock: Arc::clone(&shared.clock),
-                token_timeout: routes.config.token_timeout,
+                token_timeout: config.token_timeout,
             },
             metrics: Rc::new(ExchangeMetricsOf {
                 partner: partner.name.as_str().into(),
