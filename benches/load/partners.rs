@@ -1,13 +1,15 @@
-//! What partners cost of which there are many: at start, at rest, and when their tokens are due.
+//! What partners cost of which there are many: at their first start, when their tokens are due, at a
+//! restart with what is in the store, and at rest after that.
 
 use std::io;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use crate::backend::{Backend, Behaviour};
 use crate::machine::{Cores, now};
 use crate::report::Finding;
 use crate::subject::bearerd::{self, Wants};
-use crate::subject::{Setting, ask, free_addr};
+use crate::subject::{Setting, Started, ask, free_addr};
 use crate::workload::request;
 
 const MANY: [usize; 2] = [1_000, 10_000];
@@ -39,10 +41,9 @@ pub(crate) fn measure(cores: Cores) -> io::Result<Finding> {
 }
 
 struct Run {
-    /// From the start to the first 200 of `/readyz`.
-    ready: Duration,
-    resident: u64,
-    threads: u64,
+    first: Start,
+    /// With tokens in the store of which none is due.
+    again: Start,
     /// How long it took from the first refresh to the last, of those after the start.
     wave: Duration,
     /// How many there were, and in the busiest window.
@@ -50,7 +51,14 @@ struct Run {
     busiest: usize,
 }
 
-impl Run {
+struct Start {
+    /// From the start to the first 200 of `/readyz`.
+    ready: Duration,
+    resident: u64,
+    threads: u64,
+}
+
+impl Start {
     fn line(&self) -> String {
         format!(
             "ready after {:.2} s, {:.1} MiB, {} threads",
@@ -60,11 +68,22 @@ impl Run {
         )
     }
 
+    fn each(&self, alone: &Self, count: usize) -> f64 {
+        (self.resident as f64 - alone.resident as f64) / (count - 1) as f64 / 1024.0
+    }
+}
+
+impl Run {
+    fn line(&self) -> String {
+        format!("first start: {}; restart: {}", self.first.line(), self.again.line())
+    }
+
     fn beside(&self, alone: &Self, count: usize) -> String {
-        let each = (self.resident as f64 - alone.resident as f64) / (count - 1) as f64 / 1024.0;
         format!(
-            "{each:.1} KiB for each more; {} refreshes of {count} within {:.2} s, \
-             of which {:.1} % in the busiest 100 ms",
+            "{:.1} KiB for each more after the first start, {:.1} after a restart; \
+             {} refreshes of {count} within {:.2} s, of which {:.1} % in the busiest 100 ms",
+            self.first.each(&alone.first, count),
+            self.again.each(&alone.again, count),
             self.refreshes,
             self.wave.as_secs_f64(),
             100.0 * self.busiest as f64 / self.refreshes.max(1) as f64,
@@ -78,27 +97,36 @@ fn run(partners: usize, cores: Cores) -> io::Result<Run> {
     let admin = free_addr()?;
     let begun = now();
     let mut started = bearerd::start(&setting, &Wants { admin, partners })?;
-    let probe = request("/readyz", &[], 0);
-    started.wait(PATIENCE, EACH, || match ask(admin, &probe)?.0 {
-        head if head.starts_with("HTTP/1.1 200 ") => Ok(()),
-        head => Err(io::Error::other(head.lines().next().unwrap_or_default())),
-    })?;
-    let ready = begun.elapsed();
+    let first = Start::of(&mut started, admin, begun)?;
     let calls = || backend.seen(|seen| seen.refreshes.len());
-    let first = calls();
-    std::thread::sleep(REST);
-    let process = started.process().ok_or_else(|| io::Error::other("there is no process"))?;
-    let (resident, threads) = (process.resident()?, process.threads()?);
+    let before = calls();
     if partners > 1 {
         // Until all have been due once more, or should have been. If they have not, fewer are told.
-        let _ = started.wait(LIFETIME, EACH, || match calls() - first >= partners {
+        let _ = started.wait(LIFETIME, EACH, || match calls() - before >= partners {
             true => Ok(()),
             false => Err(io::ErrorKind::TimedOut.into()),
         });
     }
-    let times: Vec<Instant> = backend.seen(|seen| seen.refreshes[first..].to_vec());
+    let times: Vec<Instant> = backend.seen(|seen| seen.refreshes[before..].to_vec());
     let wave = times.last().zip(times.first()).map(|(last, first)| *last - *first).unwrap_or_default();
-    Ok(Run { ready, resident, threads, wave, refreshes: times.len(), busiest: busiest(&times) })
+    let (begun, mut restarted) = started.restart()?;
+    let again = Start::of(&mut restarted, admin, begun)?;
+    Ok(Run { first, again, wave, refreshes: times.len(), busiest: busiest(&times) })
+}
+
+impl Start {
+    /// Waits until it is ready, and at rest.
+    fn of(started: &mut Started, admin: SocketAddr, begun: Instant) -> io::Result<Self> {
+        let probe = request("/readyz", &[], 0);
+        started.wait(PATIENCE, EACH, || match ask(admin, &probe)?.0 {
+            head if head.starts_with("HTTP/1.1 200 ") => Ok(()),
+            head => Err(io::Error::other(head.lines().next().unwrap_or_default())),
+        })?;
+        let ready = begun.elapsed();
+        std::thread::sleep(REST);
+        let process = started.process().ok_or_else(|| io::Error::other("there is no process"))?;
+        Ok(Self { ready, resident: process.resident()?, threads: process.threads()? })
+    }
 }
 
 /// How many of the sorted times are at most within one window.

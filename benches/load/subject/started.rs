@@ -6,14 +6,14 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
 use super::AUTHORITY;
 use crate::backend::CHECK_PATH;
 use crate::h2load;
-use crate::machine::{Cores, pin};
+use crate::machine::{Cores, now, pin};
 use crate::process::{Running, Used};
 use crate::wire::{Got, Message};
 use crate::workload::request;
@@ -43,27 +43,46 @@ impl Launch<'_> {
         if let Some(authority) = self.authority {
             write_private(&dir.path().join(AUTHORITY), authority)?;
         }
-        let log = File::create(dir.path().join("log"))?;
-        self.command.arg(&path).current_dir(dir.path());
-        self.command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        // A child runs where its parent did when it was made.
-        pin(self.cores.gateway)?;
-        let child = self.command.spawn();
-        pin(self.cores.load)?;
-        Ok(Started { addr, process: Some((Running::new(child?), dir)) })
+        self.command.arg(&path).current_dir(dir.path()).stdin(Stdio::null());
+        let running = spawn(&mut self.command, &dir, self.cores)?;
+        Ok(Started { addr, process: Some((running, dir)), command: Some((self.command, self.cores)) })
     }
+}
+
+fn spawn(command: &mut Command, dir: &TempDir, cores: Cores) -> io::Result<Running> {
+    let log = File::create(dir.path().join("log"))?;
+    command.stdout(log.try_clone()?).stderr(log);
+    // A child runs where its parent did when it was made.
+    pin(cores.gateway)?;
+    let child = command.spawn();
+    pin(cores.load)?;
+    Ok(Running::new(child?))
 }
 
 /// A subject that runs; ended when dropped.
 pub(crate) struct Started {
     pub(crate) addr: SocketAddr,
     process: Option<(Running, TempDir)>,
+    /// How it was started, and on which cores.
+    command: Option<(Command, Cores)>,
 }
 
 impl Started {
     /// There is none: `addr` is the backend's.
     pub(super) fn nothing(addr: SocketAddr) -> Self {
-        Self { addr, process: None }
+        Self { addr, process: None, command: None }
+    }
+
+    /// Ends it, and starts it again in the same directory; says when.
+    pub(crate) fn restart(self) -> io::Result<(Instant, Self)> {
+        let (Some((running, dir)), Some((mut command, cores))) = (self.process, self.command) else {
+            return Err(io::Error::other("there is no process"));
+        };
+        drop(running);
+        let begun = now();
+        let running = spawn(&mut command, &dir, cores)?;
+        let process = Some((running, dir));
+        Ok((begun, Self { addr: self.addr, process, command: Some((command, cores)) }))
     }
 
     /// Its process; none where there is none.
