@@ -71,7 +71,7 @@
 //! [`app`] composes the parts from a [`config::Config`]; [`cli`] is the command line. A module uses
 //! those below it in this list and never one above: `cli`, `app`, `config`, `admin`, `listener`,
 //! `proxy`, `upstream`, `sandbox`, `credential`, `partner`, `store`, `metrics`, `telemetry`,
-//! `descriptors`, `trust`, `token`, `clock`.
+//! `http1`, `descriptors`, `trust`, `token`, `clock`.
 //!
 //! # Embedding
 //!
@@ -87,6 +87,7 @@ pub mod config;
 pub mod credential;
 pub mod descriptors;
 pub mod failures;
+pub mod http1;
 pub mod listener;
 pub mod metrics;
 pub mod partner;

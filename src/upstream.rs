@@ -16,7 +16,6 @@ mod answer;
 mod http1;
 mod http2;
 mod idle;
-mod outbox;
 mod upload;
 
 use std::cell::{Cell, RefCell};
@@ -32,9 +31,10 @@ use http_body::Body;
 use tokio::time::Instant;
 
 pub use self::answer::{Answer, Upgraded};
-use self::http1::{Connection, ReadRoom, Sending};
+use self::http1::{Connection, Sending};
 pub use self::idle::{IdleLimited, StreamError};
 use crate::descriptors::{IdlePlace, Place};
+use crate::http1::{MessageError, ReadRoom};
 use crate::metrics::{ConnectionGuard, Shard, Side};
 use crate::partner::{ConnectError, Connected, Connector, Versions};
 
@@ -360,6 +360,15 @@ pub enum SendError {
     /// processed.
     #[error("no usable answer")]
     Exchange(#[source] ExchangeError),
+}
+
+impl From<MessageError> for ExchangeError {
+    fn from(error: MessageError) -> Self {
+        match error {
+            MessageError::Incomplete => Self::Incomplete,
+            MessageError::Malformed(why) => Self::Malformed(why),
+        }
+    }
 }
 
 /// What went wrong on a connection.

@@ -2,29 +2,26 @@
 //!
 //! This is what every request costs, so it is done without a task, a channel or a map of its own:
 //! head and body leave in one write, and the request's future reads the answer itself. What may be
-//! read is decided in [`head`] and [`decode`], strictly: an answer whose end could be understood in
+//! read is decided in [`head`] and `http1/decode.rs`, strictly: an answer whose end could be understood in
 //! two ways is none.
 
-mod decode;
 mod head;
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadHalf};
+use tokio::io::{AsyncWrite, ReadHalf};
 
-use self::decode::{Decoded, Decoder};
 use self::head::AnswerHead;
-use super::outbox::Outbox;
 use super::upload::Upload;
 use super::{Answer, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
+use crate::http1::{Decoded, Decoder, Outbox, ReadRoom, join, write_chunk, write_last_chunk};
 use crate::partner::Transport;
 
 /// A connection that can carry one exchange at a time. Closed when dropped.
@@ -42,39 +39,6 @@ impl Connection {
     /// asked for, which must not be taken for the next answer.
     pub(super) fn is_quiet(&mut self) -> bool {
         self.io.is_quiet()
-    }
-}
-
-/// Room to read into, shared by the exchanges of one pool: one that waits holds none.
-#[derive(Debug, Default)]
-pub(super) struct ReadRoom(RefCell<BytesMut>);
-
-/// How much is read at a time, in bytes. What is left of it serves the next exchange.
-const ROOM: usize = 16 * 1024;
-/// The least that is worth asking the system for.
-const LEAST: usize = 4 * 1024;
-/// The most that is read at a time of a body whose length is known.
-const MOST: usize = 64 * 1024;
-
-impl ReadRoom {
-    /// What comes next on `io`; nothing at its end. `expected` is how much is known to come.
-    fn poll_read(
-        &self,
-        io: &mut (impl AsyncRead + Unpin),
-        cx: &mut Context<'_>,
-        expected: u64,
-    ) -> Poll<io::Result<Bytes>> {
-        if expected > ROOM as u64 {
-            let mut own = BytesMut::with_capacity(expected.min(MOST as u64) as usize);
-            ready!(pin!(io.read_buf(&mut own)).poll(cx))?;
-            return Poll::Ready(Ok(own.freeze()));
-        }
-        let mut room = self.0.borrow_mut();
-        if room.capacity() < LEAST {
-            room.reserve(ROOM);
-        }
-        ready!(pin!(io.read_buf(&mut *room)).poll(cx))?;
-        Poll::Ready(Ok(room.split().freeze()))
     }
 }
 
@@ -137,9 +101,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
     fn take(&mut self, frame: Option<Frame<Bytes>>) -> Result<(), ExchangeError> {
         match (frame.map(Frame::into_data), self.framing) {
             (Some(Ok(data)), Framing::Chunked) if !data.is_empty() => {
-                self.outbox.put(format!("{:x}\r\n", data.len()).as_bytes());
-                self.outbox.push(data);
-                self.outbox.put(b"\r\n");
+                write_chunk(&mut self.outbox, data);
                 if self.body.is_end_stream() {
                     self.end_chunks(None);
                 }
@@ -161,12 +123,7 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
     }
 
     fn end_chunks(&mut self, trailers: Option<&http::HeaderMap>) {
-        self.outbox.put(b"0\r\n");
-        let trailers = trailers.into_iter().flatten();
-        for (name, value) in trailers.filter(|(name, _)| self.announced.contains(name)) {
-            head::field(&mut self.outbox, name.as_str().as_bytes(), value.as_bytes());
-        }
-        self.outbox.put(b"\r\n");
+        write_last_chunk(&mut self.outbox, trailers, &self.announced);
         self.ended = true;
     }
 }
@@ -347,14 +304,5 @@ impl Body for Incoming {
 
     fn size_hint(&self) -> SizeHint {
         self.decoder.size_hint()
-    }
-}
-
-/// Appends `more` to `buffer`, which is nearly always empty.
-fn join(buffer: &mut Bytes, more: Bytes) {
-    if buffer.is_empty() {
-        *buffer = more;
-    } else if !more.is_empty() {
-        *buffer = [&buffer[..], &more[..]].concat().into();
     }
 }

@@ -7,15 +7,9 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use super::decode::Decoder;
-use super::join;
-use crate::upstream::outbox::Outbox;
+use crate::http1::{self, Decoder, MAX_FIELDS, MAX_HEAD, Outbox, join, parse_length};
+use crate::http1::{write_field, write_length};
 use crate::upstream::{ExchangeError, Framing, Outgoing};
-
-/// The longest head that is read, 1xx answers in front of it not counted, in bytes.
-const MAX_HEAD: usize = 128 * 1024;
-/// How many fields it may have.
-const MAX_FIELDS: usize = 100;
 
 /// Writes the head of a request (RFC 9112 sections 3 and 5).
 pub(super) fn write(head: &Outgoing<'_>, authorization: &HeaderValue, to: &mut Outbox) {
@@ -31,16 +25,16 @@ pub(super) fn write(head: &Outgoing<'_>, authorization: &HeaderValue, to: &mut O
     to.put(authorization.as_bytes());
     to.put(b"\r\n");
     for (name, value) in head.fields {
-        field(to, name.as_str().as_bytes(), value.as_bytes());
+        write_field(to, name.as_str().as_bytes(), value.as_bytes());
     }
     match head.framing {
         Framing::None => {}
-        Framing::Length(length) => field(to, b"content-length", HeaderValue::from(length).as_bytes()),
+        Framing::Length(length) => write_length(to, length),
         // Said outright, or a GET would lose its body on the way.
         Framing::Chunked => to.put(b"transfer-encoding: chunked\r\n"),
     }
     if let Some(protocol) = head.upgrade {
-        field(to, b"upgrade", protocol.as_bytes());
+        write_field(to, b"upgrade", protocol.as_bytes());
         to.put(b"connection: upgrade\r\n");
     } else if head.trailers {
         to.put(b"te: trailers\r\nconnection: te\r\n");
@@ -48,19 +42,13 @@ pub(super) fn write(head: &Outgoing<'_>, authorization: &HeaderValue, to: &mut O
     to.put(b"\r\n");
 }
 
-/// Writes a field's line.
-pub(super) fn field(to: &mut Outbox, name: &[u8], value: &[u8]) {
-    to.put(name);
-    to.put(b": ");
-    to.put(value);
-    to.put(b"\r\n");
-}
-
 /// The names in the `Trailer` fields of a request.
 pub(super) fn announced(head: &Outgoing<'_>) -> Vec<HeaderName> {
-    let fields = head.fields.iter().filter(|(name, _)| *name == header::TRAILER);
-    let names = fields.flat_map(|(_, value)| value.as_bytes().split(|&byte| byte == b','));
-    names.filter_map(|name| HeaderName::from_bytes(name.trim_ascii()).ok()).collect()
+    let mut names = Vec::new();
+    for (_, value) in head.fields.iter().filter(|(name, _)| *name == header::TRAILER) {
+        http1::announced(value, &mut names);
+    }
+    names
 }
 
 /// The head of a final answer, or of a 101.
@@ -186,7 +174,7 @@ impl Framed {
                 Ok(false)
             }
             "connection" => {
-                for option in value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii) {
+                for option in http1::members(value) {
                     let is = |name: &str| option.eq_ignore_ascii_case(name.as_bytes());
                     self.close |= is("close");
                     // That one is left out or kept for what the status says.
@@ -215,14 +203,6 @@ impl Framed {
             None => Decoder::until_close(),
         }
     }
-}
-
-/// Digits and nothing else: `u64::from_str` would take a plus sign.
-fn parse_length(value: &[u8]) -> Option<u64> {
-    if !value.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(value).ok()?.parse().ok()
 }
 
 #[cfg(test)]

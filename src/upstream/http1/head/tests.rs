@@ -1,5 +1,5 @@
 use super::*;
-use crate::upstream::http1::decode::Decoded;
+use crate::http1::Decoded;
 
 /// Reads what has come in parts of `step` bytes.
 fn read_all(text: &[u8], step: usize, method: &Method) -> Result<(Option<AnswerHead>, Bytes), ExchangeError> {

@@ -1,21 +1,19 @@
-//! Where an answer's body ends (RFC 9112 sections 6 and 7).
+//! Where a body ends (RFC 9112 sections 6 and 7).
 
 use bytes::{Buf as _, Bytes};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use crate::upstream::ExchangeError;
+use super::{MAX_FIELDS, MessageError};
 
 /// The longest line in front of a chunk, in bytes.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
 /// The longest trailer section, in bytes.
 const MAX_TRAILERS: usize = 16 * 1024;
-/// How many fields it may have.
-const MAX_FIELDS: usize = 100;
 
 /// Finds the body in what has been read.
 #[derive(Debug)]
-pub(super) struct Decoder(State);
+pub struct Decoder(State);
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -36,39 +34,48 @@ enum State {
 
 /// What [`Decoder::decode`] found.
 #[derive(Debug)]
-pub(super) enum Decoded {
+pub enum Decoded {
+    /// A part of the body, or its trailers.
     Frame(Frame<Bytes>),
+    /// There is no more.
     End,
     /// More must be read, of which this many bytes are sure to come.
     More(u64),
 }
 
 impl Decoder {
-    pub(super) fn none() -> Self {
+    /// There is no body.
+    pub fn none() -> Self {
         Self(State::Ended)
     }
 
-    pub(super) fn length(length: u64) -> Self {
+    /// A body of so many bytes.
+    pub fn length(length: u64) -> Self {
         Self(if length == 0 { State::Ended } else { State::Length(length) })
     }
 
-    pub(super) fn chunked() -> Self {
+    /// A body in the chunked coding.
+    pub fn chunked() -> Self {
         Self(State::ChunkLine)
     }
 
-    pub(super) fn until_close() -> Self {
+    /// A body that ends with its connection.
+    pub fn until_close() -> Self {
         Self(State::UntilClose)
     }
 
-    pub(super) fn has_ended(&self) -> bool {
+    /// Whether the message has ended: what is behind it is another's.
+    pub fn has_ended(&self) -> bool {
         self.0 == State::Ended
     }
 
-    pub(super) fn ends_with_connection(&self) -> bool {
+    /// Whether only the connection's end is the body's.
+    pub fn ends_with_connection(&self) -> bool {
         self.0 == State::UntilClose
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    /// What is known of how much is still to come.
+    pub fn size_hint(&self) -> SizeHint {
         match self.0 {
             State::Length(left) => SizeHint::with_exact(left),
             State::Ended => SizeHint::with_exact(0),
@@ -77,16 +84,24 @@ impl Decoder {
     }
 
     /// The connection has ended: so has the body, if nothing else was to tell its end.
-    pub(super) fn closed(&mut self) -> Result<(), ExchangeError> {
+    ///
+    /// # Errors
+    ///
+    /// Something else was to tell it.
+    pub fn closed(&mut self) -> Result<(), MessageError> {
         if !self.ends_with_connection() {
-            return Err(ExchangeError::Incomplete);
+            return Err(MessageError::Incomplete);
         }
         self.0 = State::Ended;
         Ok(())
     }
 
     /// Takes the next part of the body off `buffer`.
-    pub(super) fn decode(&mut self, buffer: &mut Bytes) -> Result<Decoded, ExchangeError> {
+    ///
+    /// # Errors
+    ///
+    /// The bytes are no body.
+    pub fn decode(&mut self, buffer: &mut Bytes) -> Result<Decoded, MessageError> {
         loop {
             match self.0 {
                 State::Ended => return Ok(Decoded::End),
@@ -111,7 +126,7 @@ impl Decoder {
                         self.0 = State::ChunkLine;
                     }
                     [] | [b'\r'] => return Ok(Decoded::More(0)),
-                    _ => return Err(ExchangeError::Malformed("a chunk does not end where it said")),
+                    _ => return Err(MessageError::Malformed("a chunk does not end where it said")),
                 },
                 State::ChunkLine => match chunk_line(buffer)? {
                     Some(0) => self.0 = State::Trailers,
@@ -141,8 +156,8 @@ fn part(buffer: &mut Bytes, left: u64) -> (Bytes, u64) {
 }
 
 /// The size of the next chunk; `None` if its line is not whole yet.
-fn chunk_line(buffer: &mut Bytes) -> Result<Option<u64>, ExchangeError> {
-    const MALFORMED: ExchangeError = ExchangeError::Malformed("the size of a chunk is malformed");
+fn chunk_line(buffer: &mut Bytes) -> Result<Option<u64>, MessageError> {
+    const MALFORMED: MessageError = MessageError::Malformed("the size of a chunk is malformed");
     // The parser takes no digits for zero, and a line feed for a part of an extension.
     if buffer.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
         return Err(MALFORMED);
@@ -161,8 +176,8 @@ fn chunk_line(buffer: &mut Bytes) -> Result<Option<u64>, ExchangeError> {
 }
 
 /// The trailer section; `None` if it is not whole yet.
-fn trailers(buffer: &mut Bytes) -> Result<Option<HeaderMap>, ExchangeError> {
-    const MALFORMED: ExchangeError = ExchangeError::Malformed("the trailers are malformed");
+fn trailers(buffer: &mut Bytes) -> Result<Option<HeaderMap>, MessageError> {
+    const MALFORMED: MessageError = MessageError::Malformed("the trailers are malformed");
     if buffer.starts_with(b"\r\n") {
         buffer.advance(2);
         return Ok(Some(HeaderMap::new()));
@@ -196,7 +211,7 @@ mod tests {
         mut decoder: Decoder,
         bytes: &[u8],
         step: usize,
-    ) -> Result<Option<(Vec<u8>, HeaderMap, Bytes)>, ExchangeError> {
+    ) -> Result<Option<(Vec<u8>, HeaderMap, Bytes)>, MessageError> {
         let (mut body, mut trailers, mut buffer) = (Vec::new(), HeaderMap::new(), Bytes::new());
         let mut parts = bytes.chunks(step.max(1));
         loop {
@@ -251,7 +266,7 @@ mod tests {
             for step in [1, bad.len()] {
                 let got = decoded(Decoder::chunked(), bad, step);
                 let text = String::from_utf8_lossy(bad);
-                assert!(matches!(got, Err(ExchangeError::Malformed(_))), "{text:?}, {step}: {got:?}");
+                assert!(matches!(got, Err(MessageError::Malformed(_))), "{text:?}, {step}: {got:?}");
             }
         }
     }
@@ -283,7 +298,7 @@ mod tests {
         decoder.closed().unwrap();
         assert!(decoder.has_ended());
         for mut decoder in [Decoder::length(1), Decoder::chunked()] {
-            assert!(matches!(decoder.closed(), Err(ExchangeError::Incomplete)));
+            assert!(matches!(decoder.closed(), Err(MessageError::Incomplete)));
         }
     }
 

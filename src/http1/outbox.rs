@@ -20,7 +20,7 @@ const SLICES: usize = 8;
 
 /// What is to be written: small pieces joined, large ones as they came.
 #[derive(Debug, Default)]
-pub(super) struct Outbox {
+pub struct Outbox {
     pieces: VecDeque<Bytes>,
     /// Follows the pieces.
     tail: BytesMut,
@@ -28,25 +28,29 @@ pub(super) struct Outbox {
 }
 
 impl Outbox {
-    pub(super) fn is_empty(&self) -> bool {
+    /// Whether nothing waits to leave.
+    pub fn is_empty(&self) -> bool {
         self.length == 0
     }
 
-    pub(super) fn has_room(&self) -> bool {
+    /// Whether more may be put in before some has left.
+    pub fn has_room(&self) -> bool {
         self.length < ROOM
     }
 
     /// Makes room for `bytes` that are put in piece by piece.
-    pub(super) fn reserve(&mut self, bytes: usize) {
+    pub fn reserve(&mut self, bytes: usize) {
         self.tail.reserve(bytes);
     }
 
-    pub(super) fn put(&mut self, bytes: &[u8]) {
+    /// Puts in a copy of `bytes`.
+    pub fn put(&mut self, bytes: &[u8]) {
         self.length += bytes.len();
         self.tail.extend_from_slice(bytes);
     }
 
-    pub(super) fn push(&mut self, data: Bytes) {
+    /// Puts in `data`, without a copy if it is large.
+    pub fn push(&mut self, data: Bytes) {
         if data.len() < LARGE {
             return self.put(&data);
         }
@@ -59,12 +63,16 @@ impl Outbox {
 
     /// All of it, for tests of what was put in.
     #[cfg(test)]
-    pub(super) fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(self) -> Vec<u8> {
         self.pieces.iter().flatten().chain(&self.tail).copied().collect()
     }
 
     /// Writes some of it, and says how much.
-    pub(super) fn poll_write(
+    ///
+    /// # Errors
+    ///
+    /// The connection is broken.
+    pub fn poll_write(
         &mut self,
         mut io: Pin<&mut impl AsyncWrite>,
         cx: &mut Context<'_>,

@@ -1,0 +1,95 @@
+//! HTTP/1.1 on the wire, as far as it is the same on both sides.
+//!
+//! What is read is held to the letter: where a message's end could be understood in two ways, there
+//! is none.
+
+mod decode;
+mod outbox;
+mod room;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+
+pub use self::decode::{Decoded, Decoder};
+pub use self::outbox::Outbox;
+pub use self::room::ReadRoom;
+
+/// The longest head that is read, in bytes.
+pub const MAX_HEAD: usize = 128 * 1024;
+/// How many fields a head may have, and a trailer section.
+pub const MAX_FIELDS: usize = 100;
+
+/// What is wrong with the end of a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum MessageError {
+    /// The connection was closed before it.
+    #[error("the connection was closed in the middle of a message")]
+    Incomplete,
+    /// It cannot be told. The text is one of this crate's.
+    #[error("the message is malformed: {0}")]
+    Malformed(&'static str),
+}
+
+/// Reads a `Content-Length`: digits and nothing else, where `u64::from_str` would take a plus sign.
+pub fn parse_length(value: &[u8]) -> Option<u64> {
+    if !value.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(value).ok()?.parse().ok()
+}
+
+/// The members of a comma-separated field value.
+pub fn members(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value.as_bytes().split(|&byte| byte == b',').map(<[u8]>::trim_ascii)
+}
+
+/// Appends to `names` what a `Trailer` field announces.
+pub fn announced(value: &HeaderValue, names: &mut Vec<HeaderName>) {
+    names.extend(members(value).filter_map(|name| HeaderName::from_bytes(name).ok()));
+}
+
+/// Writes a field's line.
+pub fn write_field(to: &mut Outbox, name: &[u8], value: &[u8]) {
+    to.put(name);
+    to.put(b": ");
+    to.put(value);
+    to.put(b"\r\n");
+}
+
+/// Writes the field that tells a body's length.
+pub fn write_length(to: &mut Outbox, length: u64) {
+    write_field(to, header::CONTENT_LENGTH.as_str().as_bytes(), HeaderValue::from(length).as_bytes());
+}
+
+/// Writes `data` as a chunk; nothing if it is empty, because that would be the last one.
+pub fn write_chunk(to: &mut Outbox, data: Bytes) {
+    if !data.is_empty() {
+        to.put(format!("{:x}\r\n", data.len()).as_bytes());
+        to.push(data);
+        to.put(b"\r\n");
+    }
+}
+
+/// Writes the last chunk, and of the trailers those that the head announced: no others go on (RFC
+/// 9110 section 6.5.1).
+pub fn write_last_chunk(to: &mut Outbox, trailers: Option<&HeaderMap>, announced: &[HeaderName]) {
+    to.put(b"0\r\n");
+    let trailers = trailers.into_iter().flatten();
+    for (name, value) in trailers.filter(|(name, _)| announced.contains(name)) {
+        write_field(to, name.as_str().as_bytes(), value.as_bytes());
+    }
+    to.put(b"\r\n");
+}
+
+/// Appends `more` to `buffer`, which is nearly always empty.
+pub fn join(buffer: &mut Bytes, more: Bytes) {
+    if buffer.is_empty() {
+        *buffer = more;
+    } else if !more.is_empty() {
+        // What was joined before is nobody else's, and grows without being copied every time.
+        let begun = std::mem::take(buffer).try_into_mut();
+        let mut whole = begun.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
+        whole.extend_from_slice(&more);
+        *buffer = whole.freeze();
+    }
+}
