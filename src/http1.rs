@@ -6,9 +6,10 @@
 mod decode;
 mod outbox;
 mod room;
+pub mod spare;
 
 use bytes::{Bytes, BytesMut};
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::decode::{Decoded, Decoder};
 pub use self::outbox::Outbox;
@@ -58,13 +59,16 @@ pub fn write_field(to: &mut Outbox, name: &[u8], value: &[u8]) {
 
 /// Writes the field that tells a body's length.
 pub fn write_length(to: &mut Outbox, length: u64) {
-    write_field(to, header::CONTENT_LENGTH.as_str().as_bytes(), HeaderValue::from(length).as_bytes());
+    to.put(b"content-length: ");
+    to.put(Number::new(length, 10).text());
+    to.put(b"\r\n");
 }
 
 /// Writes `data` as a chunk; nothing if it is empty, because that would be the last one.
 pub fn write_chunk(to: &mut Outbox, data: Bytes) {
     if !data.is_empty() {
-        to.put(format!("{:x}\r\n", data.len()).as_bytes());
+        to.put(Number::new(data.len() as u64, 16).text());
+        to.put(b"\r\n");
         to.push(data);
         to.put(b"\r\n");
     }
@@ -91,5 +95,64 @@ pub fn join(buffer: &mut Bytes, more: Bytes) {
         let mut whole = begun.unwrap_or_else(|shared| BytesMut::from(&shared[..]));
         whole.extend_from_slice(&more);
         *buffer = whole.freeze();
+    }
+}
+
+/// A number in digits, without an allocation.
+struct Number {
+    digits: [u8; 20],
+    begin: usize,
+}
+
+impl Number {
+    fn new(mut number: u64, base: u64) -> Self {
+        let (mut digits, mut begin) = ([b'0'; 20], 20);
+        for digit in digits.iter_mut().rev() {
+            let value = (number % base) as u8;
+            *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
+            number /= base;
+            begin -= 1;
+            if number == 0 {
+                break;
+            }
+        }
+        Self { digits, begin }
+    }
+
+    fn text(&self) -> &[u8] {
+        self.digits.get(self.begin..).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_the_standard_library_writes_them() {
+        for number in [0, 1, 9, 10, 15, 16, 255, 256, 65_535, 1_000_000, u64::MAX - 1, u64::MAX] {
+            assert_eq!(Number::new(number, 10).text(), number.to_string().as_bytes());
+            assert_eq!(Number::new(number, 16).text(), format!("{number:x}").as_bytes());
+        }
+    }
+
+    #[test]
+    fn an_empty_chunk_is_not_written_because_it_would_be_the_last() {
+        let mut outbox = Outbox::default();
+        write_chunk(&mut outbox, Bytes::new());
+        assert!(outbox.is_empty());
+        write_chunk(&mut outbox, Bytes::from_static(b"0123456789abcdef!"));
+        write_last_chunk(&mut outbox, None, &[]);
+        assert_eq!(outbox.into_bytes(), b"11\r\n0123456789abcdef!\r\n0\r\n\r\n");
+    }
+
+    #[test]
+    fn what_is_joined_is_one_after_the_other() {
+        let (mut buffer, mut expected) = (Bytes::new(), Vec::new());
+        for part in [&b"a"[..], b"", b"bc", b"def", &[b'x'; 1000], b"g"] {
+            join(&mut buffer, Bytes::copy_from_slice(part));
+            expected.extend_from_slice(part);
+            assert_eq!(buffer, expected);
+        }
     }
 }

@@ -11,7 +11,8 @@
 //! # The life of a request
 //!
 //! 1. [`listener::Workers`] accepts it on one of several current-thread runtimes, each with a
-//!    socket of its own, and holds the connection to its time limits.
+//!    socket of its own, holds the connection to its time limits, and reads the request: in HTTP/1.1
+//!    with a codec of its own (`listener/http1.rs`), in HTTP/2 with hyper (`listener/version.rs`).
 //! 2. [`proxy::Proxy::handle`] counts it, gives it a deadline, and carries it:
 //!    - its head is checked (`proxy/admit.rs`), its path brought into one canonical form
 //!      (`proxy/path.rs`), and an application's own login or refresh refused;
@@ -71,7 +72,7 @@
 //! [`app`] composes the parts from a [`config::Config`]; [`cli`] is the command line. A module uses
 //! those below it in this list and never one above: `cli`, `app`, `config`, `admin`, `listener`,
 //! `proxy`, `upstream`, `sandbox`, `credential`, `partner`, `store`, `metrics`, `telemetry`,
-//! `http1`, `descriptors`, `trust`, `token`, `clock`.
+//! `incoming`, `http1`, `descriptors`, `trust`, `token`, `clock`.
 //!
 //! # Embedding
 //!
@@ -88,6 +89,7 @@ pub mod credential;
 pub mod descriptors;
 pub mod failures;
 pub mod http1;
+pub mod incoming;
 pub mod listener;
 pub mod metrics;
 pub mod partner;

@@ -7,6 +7,7 @@
 mod activity;
 mod aside;
 mod connection;
+mod http1;
 mod socket;
 mod version;
 mod workers;

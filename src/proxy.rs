@@ -22,7 +22,9 @@ use std::time::Duration;
 
 pub use self::exchange::ResponseBody;
 pub use self::headers::is_managed;
+pub use self::respond::Unreadable;
 pub use self::route::{Partner, Routes};
+pub use self::tunnel::Tunnel;
 pub use self::worker::{Proxy, Shared};
 
 /// What concerns exchanges in `[server]`.

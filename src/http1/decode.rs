@@ -8,12 +8,18 @@ use super::{MAX_FIELDS, MessageError};
 
 /// The longest line in front of a chunk, in bytes.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
+/// How much there may be in all such lines of a message beside their sizes, in bytes.
+const MAX_EXTENSIONS: usize = 16 * 1024;
 /// The longest trailer section, in bytes.
 const MAX_TRAILERS: usize = 16 * 1024;
 
 /// Finds the body in what has been read.
 #[derive(Debug)]
-pub struct Decoder(State);
+pub struct Decoder {
+    state: State,
+    /// How much of [`MAX_EXTENSIONS`] has come.
+    extensions: usize,
+}
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
@@ -46,37 +52,41 @@ pub enum Decoded {
 impl Decoder {
     /// There is no body.
     pub fn none() -> Self {
-        Self(State::Ended)
+        Self::in_state(State::Ended)
     }
 
     /// A body of so many bytes.
     pub fn length(length: u64) -> Self {
-        Self(if length == 0 { State::Ended } else { State::Length(length) })
+        Self::in_state(if length == 0 { State::Ended } else { State::Length(length) })
     }
 
     /// A body in the chunked coding.
     pub fn chunked() -> Self {
-        Self(State::ChunkLine)
+        Self::in_state(State::ChunkLine)
     }
 
     /// A body that ends with its connection.
     pub fn until_close() -> Self {
-        Self(State::UntilClose)
+        Self::in_state(State::UntilClose)
+    }
+
+    fn in_state(state: State) -> Self {
+        Self { state, extensions: 0 }
     }
 
     /// Whether the message has ended: what is behind it is another's.
     pub fn has_ended(&self) -> bool {
-        self.0 == State::Ended
+        self.state == State::Ended
     }
 
     /// Whether only the connection's end is the body's.
     pub fn ends_with_connection(&self) -> bool {
-        self.0 == State::UntilClose
+        self.state == State::UntilClose
     }
 
     /// What is known of how much is still to come.
     pub fn size_hint(&self) -> SizeHint {
-        match self.0 {
+        match self.state {
             State::Length(left) => SizeHint::with_exact(left),
             State::Ended => SizeHint::with_exact(0),
             _ => SizeHint::default(),
@@ -92,7 +102,7 @@ impl Decoder {
         if !self.ends_with_connection() {
             return Err(MessageError::Incomplete);
         }
-        self.0 = State::Ended;
+        self.state = State::Ended;
         Ok(())
     }
 
@@ -103,7 +113,7 @@ impl Decoder {
     /// The bytes are no body.
     pub fn decode(&mut self, buffer: &mut Bytes) -> Result<Decoded, MessageError> {
         loop {
-            match self.0 {
+            match self.state {
                 State::Ended => return Ok(Decoded::End),
                 State::UntilClose if buffer.is_empty() => return Ok(Decoded::More(0)),
                 State::UntilClose => return Ok(data(std::mem::take(buffer))),
@@ -112,35 +122,60 @@ impl Decoder {
                 }
                 State::Length(left) => {
                     let (part, left) = part(buffer, left);
-                    self.0 = if left == 0 { State::Ended } else { State::Length(left) };
+                    self.state = if left == 0 { State::Ended } else { State::Length(left) };
                     return Ok(data(part));
                 }
                 State::Chunk(left) => {
                     let (part, left) = part(buffer, left);
-                    self.0 = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
+                    self.state = if left == 0 { State::ChunkEnd } else { State::Chunk(left) };
                     return Ok(data(part));
                 }
                 State::ChunkEnd => match &buffer[..] {
                     [b'\r', b'\n', ..] => {
                         buffer.advance(2);
-                        self.0 = State::ChunkLine;
+                        self.state = State::ChunkLine;
                     }
                     [] | [b'\r'] => return Ok(Decoded::More(0)),
                     _ => return Err(MessageError::Malformed("a chunk does not end where it said")),
                 },
-                State::ChunkLine => match chunk_line(buffer)? {
-                    Some(0) => self.0 = State::Trailers,
-                    Some(size) => self.0 = State::Chunk(size),
+                State::ChunkLine => match self.chunk_line(buffer)? {
+                    Some(0) => self.state = State::Trailers,
+                    Some(size) => self.state = State::Chunk(size),
                     None => return Ok(Decoded::More(0)),
                 },
                 State::Trailers => {
                     let Some(trailers) = trailers(buffer)? else { return Ok(Decoded::More(0)) };
-                    self.0 = State::Ended;
+                    self.state = State::Ended;
                     if !trailers.is_empty() {
                         return Ok(Decoded::Frame(Frame::trailers(trailers)));
                     }
                 }
             }
+        }
+    }
+
+    /// The size of the next chunk; `None` if its line is not whole yet.
+    fn chunk_line(&mut self, buffer: &mut Bytes) -> Result<Option<u64>, MessageError> {
+        const MALFORMED: MessageError = MessageError::Malformed("the size of a chunk is malformed");
+        // The parser takes no digits for zero, and a line feed for a part of an extension.
+        if buffer.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
+            return Err(MALFORMED);
+        }
+        match httparse::parse_chunk_size(buffer).map_err(|_| MALFORMED)? {
+            httparse::Status::Complete((length, size)) => {
+                let line = buffer.split_to(length);
+                if line[..length - 1].contains(&b'\n') || length > MAX_CHUNK_LINE {
+                    return Err(MALFORMED);
+                }
+                let digits = line.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
+                self.extensions += length.saturating_sub(digits + b"\r\n".len());
+                if self.extensions > MAX_EXTENSIONS {
+                    return Err(MessageError::Malformed("there are too many chunk extensions"));
+                }
+                Ok(Some(size))
+            }
+            httparse::Status::Partial if buffer.len() > MAX_CHUNK_LINE => Err(MALFORMED),
+            httparse::Status::Partial => Ok(None),
         }
     }
 }
@@ -153,26 +188,6 @@ fn data(part: Bytes) -> Decoded {
 fn part(buffer: &mut Bytes, left: u64) -> (Bytes, u64) {
     let here = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
     (buffer.split_to(here), left - here as u64)
-}
-
-/// The size of the next chunk; `None` if its line is not whole yet.
-fn chunk_line(buffer: &mut Bytes) -> Result<Option<u64>, MessageError> {
-    const MALFORMED: MessageError = MessageError::Malformed("the size of a chunk is malformed");
-    // The parser takes no digits for zero, and a line feed for a part of an extension.
-    if buffer.first().is_some_and(|byte| !byte.is_ascii_hexdigit()) {
-        return Err(MALFORMED);
-    }
-    match httparse::parse_chunk_size(buffer).map_err(|_| MALFORMED)? {
-        httparse::Status::Complete((length, size)) => {
-            if buffer[..length - 1].contains(&b'\n') || length > MAX_CHUNK_LINE {
-                return Err(MALFORMED);
-            }
-            buffer.advance(length);
-            Ok(Some(size))
-        }
-        httparse::Status::Partial if buffer.len() > MAX_CHUNK_LINE => Err(MALFORMED),
-        httparse::Status::Partial => Ok(None),
-    }
 }
 
 /// The trailer section; `None` if it is not whole yet.
@@ -276,7 +291,8 @@ mod tests {
         let line = [b"5;".to_vec(), vec![b'a'; MAX_CHUNK_LINE]].concat();
         let trailers = [b"0\r\na: ".to_vec(), vec![b'a'; MAX_TRAILERS]].concat();
         let fields = format!("0\r\n{}\r\n", "a: b\r\n".repeat(MAX_FIELDS + 1)).into_bytes();
-        for bytes in [line, trailers, fields] {
+        let extended = b"1;aaa\r\nx\r\n".repeat(MAX_EXTENSIONS / 4 + 1);
+        for bytes in [line, trailers, fields, extended] {
             assert!(decoded(Decoder::chunked(), &bytes, 1000).is_err());
         }
     }

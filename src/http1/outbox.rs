@@ -1,5 +1,6 @@
 //! Bytes on their way out.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -14,6 +15,26 @@ const LARGE: usize = 16 * 1024;
 
 /// How much is taken before some of it has gone, in bytes.
 const ROOM: usize = 128 * 1024;
+
+/// How many rooms for small pieces a runtime keeps when they are not needed, and how large they may
+/// be, in bytes. Those that are larger than what is made for a head are seldom.
+const SPARES: usize = 64;
+const SPARE_SIZES: std::ops::Range<usize> = 512..4096;
+
+thread_local! {
+    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+}
+
+fn give_back(mut tail: BytesMut) {
+    tail.clear();
+    if tail.try_reclaim(SPARE_SIZES.start) && !tail.try_reclaim(SPARE_SIZES.end) {
+        SPARE.with_borrow_mut(|spare| {
+            if spare.len() < SPARES {
+                spare.push(tail);
+            }
+        });
+    }
+}
 
 /// How many pieces go in one write.
 const SLICES: usize = 8;
@@ -40,6 +61,9 @@ impl Outbox {
 
     /// Makes room for `bytes` that are put in piece by piece.
     pub fn reserve(&mut self, bytes: usize) {
+        if self.tail.capacity() == 0 {
+            self.tail = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+        }
         self.tail.reserve(bytes);
     }
 
@@ -61,9 +85,17 @@ impl Outbox {
         self.pieces.push_back(data);
     }
 
+    /// Gives back the room for small pieces, once all of it has left.
+    pub fn rest(&mut self) {
+        if self.is_empty() {
+            give_back(std::mem::take(&mut self.tail));
+        }
+    }
+
     /// All of it, for tests of what was put in.
     #[cfg(test)]
-    pub fn into_bytes(self) -> Vec<u8> {
+    pub fn into_bytes(mut self) -> Vec<u8> {
+        self.length = 0;
         self.pieces.iter().flatten().chain(&self.tail).copied().collect()
     }
 
@@ -108,6 +140,12 @@ impl Outbox {
             self.pieces.pop_front();
         }
         self.tail.advance(written);
+    }
+}
+
+impl Drop for Outbox {
+    fn drop(&mut self) {
+        self.rest();
     }
 }
 
@@ -165,5 +203,27 @@ mod tests {
         assert!(outbox.is_empty() && outbox.has_room());
         outbox.push(Bytes::from(vec![0; ROOM]));
         assert!(!outbox.has_room());
+    }
+
+    #[tokio::test]
+    async fn room_that_is_given_back_serves_the_next_outbox_and_holds_nothing() {
+        let mut outbox = Outbox::default();
+        outbox.reserve(600);
+        let place = outbox.tail.as_ptr();
+        outbox.put(&[b'x'; 600]);
+        assert_eq!(written(outbox, 1000).await.len(), 600);
+        let mut next = Outbox::default();
+        next.reserve(600);
+        assert!(next.is_empty() && next.tail.is_empty() && next.tail.as_ptr() == place);
+        next.put(b"y");
+        assert_eq!(next.into_bytes(), b"y");
+    }
+
+    #[test]
+    fn large_rooms_are_not_kept() {
+        let mut outbox = Outbox::default();
+        outbox.reserve(10 * SPARE_SIZES.end);
+        drop(outbox);
+        assert_eq!(SPARE.with_borrow(Vec::len), 0);
     }
 }

@@ -4,10 +4,10 @@
 //! over. It is not moved when something happens; when it fires, it looks at what has happened and is
 //! set anew. It never sleeps longer than the shortest of the limits, so it is never late.
 
+use std::cell::Cell;
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -31,33 +31,32 @@ pub(super) struct Limits {
     pub(super) still: Duration,
 }
 
-/// What happens on a connection. Written and read by one thread; atomic because an upgraded
-/// connection must be able to move.
+/// What happens on a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
     accepted: Instant,
     /// The exchanges under way.
-    under_way: AtomicU32,
+    under_way: Cell<u32>,
     /// When the header that is being read began, in nanoseconds from `accepted`; [`NONE`] if none
     /// is.
-    header: AtomicU64,
+    header: Cell<u64>,
     /// Since when there has been nothing to do, or since when no byte has moved.
-    since: AtomicU64,
+    since: Cell<u64>,
     /// Bytes have moved since the timer fired last.
-    moved: AtomicBool,
+    moved: Cell<bool>,
     /// In HTTP/2 bytes do not mean a request.
-    multiplexed: AtomicBool,
+    multiplexed: Cell<bool>,
     /// The next answer is the last.
-    parting: AtomicBool,
+    parting: Cell<bool>,
     /// When the exchange under way must have been answered, if this connection's timer tells it.
-    due: AtomicU64,
+    due: Cell<u64>,
     /// That time is over.
-    overdue: AtomicBool,
+    overdue: Cell<bool>,
     /// When the timer fires.
-    fires: AtomicU64,
+    fires: Cell<u64>,
     /// The time at which the task's turn began, for as long as that lasts: one look at the clock
     /// for everything that happens in it.
-    turn: AtomicU64,
+    turn: Cell<u64>,
 }
 
 const NONE: u64 = u64::MAX;
@@ -74,33 +73,33 @@ impl Activity {
     pub(super) fn new() -> Self {
         Self {
             accepted: Instant::now(),
-            under_way: AtomicU32::new(0),
+            under_way: Cell::new(0),
             // The time for the first header begins with the connection.
-            header: AtomicU64::new(0),
-            since: AtomicU64::new(0),
-            moved: AtomicBool::new(false),
-            multiplexed: AtomicBool::new(false),
-            parting: AtomicBool::new(false),
-            due: AtomicU64::new(NONE),
-            overdue: AtomicBool::new(false),
-            fires: AtomicU64::new(0),
-            turn: AtomicU64::new(NONE),
+            header: Cell::new(0),
+            since: Cell::new(0),
+            moved: Cell::new(false),
+            multiplexed: Cell::new(false),
+            parting: Cell::new(false),
+            due: Cell::new(NONE),
+            overdue: Cell::new(false),
+            fires: Cell::new(0),
+            turn: Cell::new(NONE),
         }
     }
 
     /// Polls the connection.
     pub(super) async fn turn<F: Future>(&self, mut connection: Pin<&mut F>) -> F::Output {
         poll_fn(|cx| {
-            self.turn.store(self.now(), Relaxed);
+            self.turn.set(self.now());
             let polled = connection.as_mut().poll(cx);
-            self.turn.store(NONE, Relaxed);
+            self.turn.set(NONE);
             polled
         })
         .await
     }
 
     fn now(&self) -> u64 {
-        match self.turn.load(Relaxed) {
+        match self.turn.get() {
             NONE => self.since_accept(Instant::now()),
             turn => turn,
         }
@@ -118,46 +117,46 @@ impl Activity {
 
     /// Bytes came or went.
     pub(super) fn moved(&self, came: bool) {
-        if self.under_way.load(Relaxed) > 0 {
-            self.moved.store(true, Relaxed);
-        } else if self.multiplexed.load(Relaxed) || self.header.load(Relaxed) != NONE {
+        if self.under_way.get() > 0 {
+            self.moved.set(true);
+        } else if self.multiplexed.get() || self.header.get() != NONE {
             // Bytes do not mean a request, or it is timed already.
         } else if came {
-            self.header.store(self.now(), Relaxed);
+            self.header.set(self.now());
         } else {
             // The last of an answer is on its way.
-            self.since.store(self.now(), Relaxed);
+            self.since.set(self.now());
         }
     }
 
     /// A header is complete. The answer's head is due at `deadline`.
-    pub(super) fn begin(self: &Arc<Self>, multiplexed: bool, deadline: Instant) -> UnderWay {
-        self.under_way.store(self.under_way.load(Relaxed) + 1, Relaxed);
-        self.header.store(NONE, Relaxed);
-        self.moved.store(true, Relaxed);
-        self.multiplexed.store(multiplexed, Relaxed);
+    pub(super) fn begin(self: &Rc<Self>, multiplexed: bool, deadline: Instant) -> UnderWay {
+        self.under_way.update(|under_way| under_way + 1);
+        self.header.set(NONE);
+        self.moved.set(true);
+        self.multiplexed.set(multiplexed);
         let due = self.since_accept(deadline);
         // Among others it needs a timer of its own, and so it does if its time is over before the
         // connection's timer fires: a reload has made it shorter.
-        let own_timer = multiplexed || due < self.fires.load(Relaxed);
-        self.due.store(if own_timer { NONE } else { due }, Relaxed);
-        self.overdue.store(false, Relaxed);
-        UnderWay { activity: Arc::clone(self), timer: own_timer.then(|| Box::pin(sleep_until(deadline))) }
+        let own_timer = multiplexed || due < self.fires.get();
+        self.due.set(if own_timer { NONE } else { due });
+        self.overdue.set(false);
+        UnderWay { activity: Rc::clone(self), timer: own_timer.then(|| Box::pin(sleep_until(deadline))) }
     }
 
     pub(super) fn is_parting(&self) -> bool {
-        self.parting.load(Relaxed)
+        self.parting.get()
     }
 
     /// The next answer is the last.
     pub(super) fn part(&self) {
-        self.parting.store(true, Relaxed);
+        self.parting.set(true);
     }
 
     /// Whether a request may be on its way that would be lost if the connection were closed now. In
     /// HTTP/2 the client is told up to which stream it was heard.
     pub(super) fn may_be_asked(&self) -> bool {
-        self.under_way.load(Relaxed) == 0 && !self.multiplexed.load(Relaxed)
+        self.under_way.get() == 0 && !self.multiplexed.get()
     }
 
     /// When to look again at a connection that is to end; the timer is set to it.
@@ -167,21 +166,21 @@ impl Activity {
 
     /// `look`, or when an exchange is due, if that is earlier.
     fn fires_at(&self, look: Instant) -> Instant {
-        let fires = self.since_accept(look).min(self.due.load(Relaxed));
-        self.fires.store(fires, Relaxed);
+        let fires = self.since_accept(look).min(self.due.get());
+        self.fires.set(fires);
         self.accepted + Duration::from_nanos(fires)
     }
 
     pub(super) fn is_idle_for(&self, time: Duration) -> bool {
-        let idle = self.now().saturating_sub(self.since.load(Relaxed));
-        self.under_way.load(Relaxed) == 0 && Duration::from_nanos(idle) >= time
+        let idle = self.now().saturating_sub(self.since.get());
+        self.under_way.get() == 0 && Duration::from_nanos(idle) >= time
     }
 
     fn end(&self) {
-        let left = self.under_way.load(Relaxed) - 1;
-        self.under_way.store(left, Relaxed);
+        let left = self.under_way.get() - 1;
+        self.under_way.set(left);
         if left == 0 {
-            self.since.store(self.now(), Relaxed);
+            self.since.set(self.now());
         }
     }
 
@@ -189,18 +188,18 @@ impl Activity {
     pub(super) fn look(&self, limits: &Limits) -> Look {
         let now = self.now();
         let over = |since: u64, limit: Duration| Duration::from_nanos(now.saturating_sub(since)) >= limit;
-        if self.under_way.load(Relaxed) > 0 {
-            if self.moved.swap(false, Relaxed) {
-                self.since.store(now, Relaxed);
+        if self.under_way.get() > 0 {
+            if self.moved.replace(false) {
+                self.since.set(now);
             }
-            if self.due.load(Relaxed) <= now {
-                self.due.store(NONE, Relaxed);
-                self.overdue.store(true, Relaxed);
+            if self.due.get() <= now {
+                self.due.set(NONE);
+                self.overdue.set(true);
             }
-            return if over(self.since.load(Relaxed), limits.still) { Look::Close } else { Look::Again };
+            return if over(self.since.get(), limits.still) { Look::Close } else { Look::Again };
         }
-        match self.header.load(Relaxed) {
-            NONE if over(self.since.load(Relaxed), limits.idle) => Look::Farewell,
+        match self.header.get() {
+            NONE if over(self.since.get(), limits.idle) => Look::Farewell,
             NONE => Look::Again,
             header if over(header, limits.header) => Look::Close,
             _ => Look::Again,
@@ -209,11 +208,11 @@ impl Activity {
 
     /// When to look again; the timer is set to it.
     pub(super) fn next_look(&self, limits: &Limits) -> Instant {
-        let (since, limit) = if self.under_way.load(Relaxed) > 0 {
-            (self.since.load(Relaxed), limits.still)
+        let (since, limit) = if self.under_way.get() > 0 {
+            (self.since.get(), limits.still)
         } else {
-            match self.header.load(Relaxed) {
-                NONE => (self.since.load(Relaxed), limits.idle),
+            match self.header.get() {
+                NONE => (self.since.get(), limits.idle),
                 header => (header, limits.header),
             }
         };
@@ -227,7 +226,7 @@ impl Activity {
 /// answer is over.
 #[derive(Debug)]
 pub(super) struct UnderWay {
-    activity: Arc<Activity>,
+    activity: Rc<Activity>,
     /// Where the connection's timer does not tell.
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -247,7 +246,7 @@ impl Future for UnderWay {
         match timer {
             Some(timer) => timer.as_mut().poll(cx),
             // Whoever polls this is the task that looks, so it need not be woken.
-            None if !activity.overdue.load(Relaxed) => Poll::Pending,
+            None if !activity.overdue.get() => Poll::Pending,
             None => Poll::Ready(()),
         }
     }
@@ -289,7 +288,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_next_header_is_due_from_its_first_byte() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         drop(activity.begin(false, Instant::now() + LIMITS.request));
         pass(50).await;
         activity.moved(true);
@@ -302,7 +301,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_idle_connection_is_asked_to_end() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         let exchange = activity.begin(false, Instant::now() + LIMITS.request);
         pass(10).await;
         drop(exchange);
@@ -314,7 +313,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_exchange_may_last_as_long_as_bytes_move() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         let _exchange = activity.begin(false, Instant::now() + LIMITS.request);
         for _ in 0..100 {
             pass(100).await;
@@ -329,7 +328,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn pings_on_an_idle_http2_connection_are_no_header() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         drop(activity.begin(true, Instant::now() + LIMITS.request));
         activity.moved(true);
         pass(59).await;
@@ -340,7 +339,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_is_not_idle_while_the_last_of_an_answer_goes_out() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         drop(activity.begin(false, Instant::now() + LIMITS.request));
         pass(4).await;
         activity.moved(false);
@@ -354,7 +353,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_exchange_is_told_when_its_time_is_over() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         activity.next_look(&LIMITS);
         pass(5).await;
         let deadline = Instant::now() + LIMITS.request;
@@ -373,7 +372,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_exchange_that_would_be_told_too_late_or_is_not_alone_has_its_own_timer() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         let looks = activity.next_look(&LIMITS);
         let early = looks - Duration::from_secs(1);
         for (multiplexed, deadline, own) in [(false, early, true), (false, looks, false), (true, looks, true)]
@@ -390,7 +389,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_that_is_to_end_still_tells_an_exchange_in_time() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         activity.next_look(&LIMITS);
         pass(29).await;
         let deadline = Instant::now() + Duration::from_millis(1500);
@@ -419,7 +418,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_timer_is_never_late() {
-        let activity = Arc::new(Activity::new());
+        let activity = Rc::new(Activity::new());
         let exchange = activity.begin(false, Instant::now() + LIMITS.request);
         let look = activity.next_look(&LIMITS);
         // Right after the timer was set, the exchange ends and the next header begins.

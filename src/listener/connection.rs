@@ -1,70 +1,72 @@
 //! One client connection: HTTP/1.1 or h2c on it, and the clocks that it is held to.
 //!
-//! The HTTP library has no timeout for a connection whose protocol is not known yet, none for a
-//! body and none for an idle connection: [`Activity`](super::activity) has.
+//! No version of HTTP has a timeout of its own: [`Activity`](super::activity) has one for whatever
+//! the connection waits for.
 
 use std::convert::Infallible;
 use std::io;
 use std::pin::{Pin, pin};
-use std::sync::Arc;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Phase;
 use super::activity::{Activity, FAREWELL, LINGER, Limits, Look, UnderWay};
 use super::aside::Aside;
+use super::http1::{Client, Common};
 use super::version::Connection;
-use crate::proxy::{Proxy, ResponseBody};
+use crate::incoming::Incoming;
+use crate::proxy::{Proxy, ResponseBody, Tunnel};
 
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
     proxy: Proxy,
+    common: Rc<Common>,
     limits: Limits,
     phase: watch::Receiver<Phase>,
 ) {
-    let (open, closed) = oneshot::channel();
-    let activity = Arc::new(Activity::new());
-    let io = Watched { stream, first: Bytes::new(), activity: Arc::clone(&activity), _open: open };
-    serve_http(io, activity, proxy, limits, phase).await;
-    // After an upgrade a tunnel has the connection: it counts, and is waited for, as before.
-    let _ = closed.await;
+    let exchanges = Exchanges { proxy, activity: Rc::new(Activity::new()), common };
+    // A tunnel has a clock of its own.
+    if let Some((tunnel, client)) = serve_http(stream, exchanges, limits, phase).await {
+        tunnel.carry(client).await;
+    }
 }
 
-async fn serve_http(
-    io: Watched<impl AsyncRead + AsyncWrite + Send + Unpin + 'static>,
-    activity: Arc<Activity>,
-    proxy: Proxy,
+async fn serve_http<T>(
+    stream: T,
+    exchanges: Exchanges,
     limits: Limits,
     phase: watch::Receiver<Phase>,
-) {
-    let exchanges = Exchanges { proxy, activity: Arc::clone(&activity) };
-    let mut connection = pin!(Connection::new(io, exchanges));
+) -> Option<(Box<Tunnel>, Client<T>)>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let activity = Rc::clone(&exchanges.activity);
+    let mut connection = pin!(Connection::new(stream, exchanges));
     let mut call = Aside::new(next_call(activity.next_look(&limits), phase));
     loop {
         let (called, phase) = tokio::select! {
             biased;
-            () = activity.turn(connection.as_mut()) => return,
+            tunnel = activity.turn(connection.as_mut()) => return tunnel,
             called = &mut call => called,
         };
         let parting = activity.is_parting();
         let look = match called {
-            Call::Ended => return,
+            Call::Ended => return None,
             Call::Look => match activity.look(&limits) {
-                Look::Close => return,
+                Look::Close => return None,
                 // Asked to end, and nothing is under way that would be cut off.
-                _ if parting && activity.is_idle_for(FAREWELL) => return,
+                _ if parting && activity.is_idle_for(FAREWELL) => return None,
                 Look::Again if !parting => activity.next_look(&limits),
                 Look::Again | Look::Farewell => {
                     activity.part();
@@ -107,27 +109,33 @@ async fn next_call(look: Instant, mut phase: watch::Receiver<Phase>) -> (Call, w
 
 /// What serves the exchanges of one connection.
 pub(super) struct Exchanges {
-    proxy: Proxy,
-    activity: Arc<Activity>,
+    pub(super) proxy: Proxy,
+    pub(super) activity: Rc<Activity>,
+    pub(super) common: Rc<Common>,
 }
 
-impl Service<Request<Incoming>> for Exchanges {
+impl Exchanges {
+    /// A header is complete: when it was, when the head of its answer is due, and the exchange.
+    pub(super) fn begin(&self, multiplexed: bool) -> (Instant, Instant, UnderWay) {
+        let started = self.activity.instant();
+        let deadline = started + self.proxy.request_timeout();
+        (started, deadline, self.activity.begin(multiplexed, deadline))
+    }
+}
+
+/// Those of HTTP/2.
+impl Service<Request<hyper::body::Incoming>> for Exchanges {
     type Response = Response<Tracked>;
     type Error = Infallible;
     /// In a box, or every idle connection would keep room for an exchange.
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Infallible>>>>;
 
-    fn call(&self, request: Request<Incoming>) -> Self::Future {
-        let one_by_one = request.version() != Version::HTTP_2;
-        let started = self.activity.instant();
-        let deadline = started + self.proxy.request_timeout();
-        let (proxy, mut exchange) = (self.proxy.clone(), self.activity.begin(!one_by_one, deadline));
+    fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
+        let (started, deadline, mut exchange) = self.begin(true);
+        let proxy = self.proxy.clone();
         Box::pin(async move {
-            let mut response = proxy.handle(request, started, deadline, &mut exchange).await;
-            let switches = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-            if one_by_one && !switches && exchange.is_last() {
-                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
-            }
+            let request = request.map(Incoming::Library);
+            let response = proxy.handle(request, started, deadline, &mut exchange).await;
             Ok(response.map(|body| Tracked { body, _exchange: exchange }))
         })
     }
@@ -161,18 +169,16 @@ impl Body for Tracked {
 
 /// A connection that reports what moves on it.
 pub(super) struct Watched<T> {
-    pub(super) stream: T,
+    stream: T,
     /// Has been read, and is to be read again.
     first: Bytes,
-    activity: Arc<Activity>,
-    /// Tells when this is dropped, which after an upgrade is the tunnel's affair.
-    _open: oneshot::Sender<()>,
+    activity: Rc<Activity>,
 }
 
 impl<T> Watched<T> {
-    /// The same connection, on which `first` is read before anything else.
-    pub(super) fn beginning_with(self, first: Bytes) -> Self {
-        Self { first, ..self }
+    /// A connection on which `first` is read before anything else.
+    pub(super) fn new(stream: T, first: Bytes, activity: Rc<Activity>) -> Self {
+        Self { stream, first, activity }
     }
 }
 

@@ -1,25 +1,21 @@
 //! Which version of HTTP a client speaks: told by its first bytes, as RFC 9113 section 3.4 has it.
-//!
-//! What has been read to see it is handed on whole. The HTTP library's own detection hands on the
-//! few bytes that it needs, after which the first header no longer fits the room made for it, and
-//! every connection keeps twice that room for good.
 
 use std::future::Future;
 use std::io;
 use std::pin::{Pin, pin};
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use hyper::rt::Executor;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
 
 use super::connection::{Exchanges, Watched};
-
-/// How large a header may be, and how much of a body is buffered, in bytes.
-const MAX_BUFFER: usize = 128 * 1024;
+use super::http1::{self, Client};
+use crate::proxy::Tunnel;
 
 /// What a client of HTTP/2 begins with.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -27,50 +23,52 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much is read to see what it is, in bytes.
 const FIRST: usize = 2048;
 
-/// A client's connection, as a future that is ready when it has ended.
-#[expect(clippy::large_enum_variant, reason = "the large one is what nearly every connection becomes")]
-pub(super) enum Connection<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> {
+/// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
+pub(super) enum Connection<T> {
     /// Too little has come.
-    Unknown { start: Option<(Watched<T>, Exchanges)>, first: BytesMut },
+    Unknown { start: Option<(T, Exchanges)>, first: BytesMut },
     /// HTTP/1.1, or what claims to be.
-    Http1(http1::UpgradeableConnection<Watched<T>, Exchanges>),
+    Http1(http1::Connection<T>),
     /// HTTP/2. In a box, because it is large and seldom.
     Http2(Pin<Box<http2::Connection<Watched<T>, Exchanges, Local>>>),
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Connection<T> {
-    pub(super) fn new(io: Watched<T>, exchanges: Exchanges) -> Self {
-        Self::Unknown { start: Some((io, exchanges)), first: BytesMut::new() }
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
+    pub(super) fn new(stream: T, exchanges: Exchanges) -> Self {
+        Self::Unknown { start: Some((stream, exchanges)), first: BytesMut::new() }
     }
 
     /// Takes no more exchanges, and ends with the last one.
     pub(super) fn graceful_shutdown(&mut self) {
         match self {
             Self::Unknown { start, .. } => *start = None,
-            Self::Http1(connection) => Pin::new(connection).graceful_shutdown(),
+            Self::Http1(connection) => connection.graceful_shutdown(),
             Self::Http2(connection) => connection.as_mut().graceful_shutdown(),
         }
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Send + Unpin + 'static> Future for Connection<T> {
-    type Output = ();
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Connection<T> {
+    type Output = Option<(Box<Tunnel>, Client<T>)>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
             match &mut *self {
                 Self::Unknown { start, first } => {
-                    let Some((io, _)) = start else { return Poll::Ready(()) };
-                    let Ok(is_http2) = ready!(poll_is_http2(&mut io.stream, first, cx)) else {
-                        return Poll::Ready(());
+                    let Some((stream, _)) = start else { return Poll::Ready(None) };
+                    let Ok(is_http2) = ready!(poll_is_http2(stream, first, cx)) else {
+                        return Poll::Ready(None);
                     };
                     let (first, start) = (first.split().freeze(), start.take());
-                    let Some((io, exchanges)) = start else { return Poll::Ready(()) };
-                    *self = begin(io.beginning_with(first), exchanges, is_http2);
+                    let Some((stream, exchanges)) = start else { return Poll::Ready(None) };
+                    *self = match is_http2 {
+                        true => Self::Http2(Box::pin(http2(stream, first, exchanges))),
+                        false => Self::Http1(http1::Connection::new(stream, first, exchanges)),
+                    };
                 }
+                Self::Http1(connection) => return Pin::new(connection).poll(cx),
                 // What went wrong on a client's connection is the client's affair.
-                Self::Http1(connection) => return Pin::new(connection).poll(cx).map(drop),
-                Self::Http2(connection) => return connection.as_mut().poll(cx).map(drop),
+                Self::Http2(connection) => return connection.as_mut().poll(cx).map(|_| None),
             }
         }
     }
@@ -89,25 +87,18 @@ fn poll_is_http2(
         if first.starts_with(PREFACE) {
             return Poll::Ready(Ok(true));
         }
-        // At the end of what comes it is for the library to say what is wrong with it.
+        // At the end of what comes it is for HTTP/1.1 to say what is wrong with it.
         if read == 0 || !PREFACE.starts_with(first) {
             return Poll::Ready(Ok(false));
         }
     }
 }
 
-fn begin<T>(io: Watched<T>, exchanges: Exchanges, is_http2: bool) -> Connection<T>
+fn http2<T>(stream: T, first: Bytes, exchanges: Exchanges) -> http2::Connection<Watched<T>, Exchanges, Local>
 where
-    T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
-    if !is_http2 {
-        let mut builder = http1::Builder::new();
-        // One flat buffer a message costs less than a vectored write.
-        builder.writev(false).max_buf_size(MAX_BUFFER);
-        // The connection's own timer does it.
-        builder.header_read_timeout(None);
-        return Connection::Http1(builder.serve_connection(io, exchanges).with_upgrades());
-    }
+    let io = Watched::new(stream, first, Rc::clone(&exchanges.activity));
     let mut builder = http2::Builder::new(Local);
     builder
         .timer(TokioTimer::new())
@@ -118,7 +109,7 @@ where
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
-    Connection::Http2(Box::pin(builder.serve_connection(io, exchanges)))
+    builder.serve_connection(io, exchanges)
 }
 
 /// Runs the tasks of a connection on this thread.

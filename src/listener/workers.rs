@@ -17,6 +17,7 @@ use tracing::{error, warn};
 
 use super::activity::Limits;
 use super::connection;
+use super::http1::Common;
 use super::{Config, Phase, Socket};
 use crate::descriptors;
 use crate::metrics::{Metrics, Shard, Side};
@@ -141,10 +142,10 @@ impl Worker {
     async fn serve(mut self, acceptor: Acceptor) {
         let proxy = Proxy::new(Arc::clone(&self.shared), Arc::clone(&self.shard));
         let sweeper = tokio::task::spawn_local(sweep(proxy.clone()));
-        let open = Rc::new(Open::default());
+        let (open, common) = (Rc::new(Open::default()), Rc::new(Common::default()));
         let mut phase = self.phase.clone();
         tokio::select! {
-            () = self.accept_all(&acceptor, &proxy, &open) => {}
+            () = self.accept_all(&acceptor, &proxy, &common, &open) => {}
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
         }
         drop(acceptor);
@@ -155,7 +156,7 @@ impl Worker {
         sweeper.abort();
     }
 
-    async fn accept_all(&self, acceptor: &Acceptor, proxy: &Proxy, open: &Rc<Open>) {
+    async fn accept_all(&self, acceptor: &Acceptor, proxy: &Proxy, common: &Rc<Common>, open: &Rc<Open>) {
         loop {
             let most = || self.settings.load().listener.max_connections.min(descriptors::for_clients());
             self.slots.room(most).await;
@@ -177,12 +178,12 @@ impl Worker {
                 still: settings.still,
             };
             let guards = (Slots::take(&self.slots), open.one_more(), self.shard.connected(Side::Client));
-            let (proxy, phase) = (proxy.clone(), self.phase.clone());
+            let (proxy, common, phase) = (proxy.clone(), Rc::clone(common), self.phase.clone());
             tokio::task::spawn_local(async move {
                 let _guards = guards;
                 match stream {
-                    Stream::Tcp(stream) => connection::serve(stream, proxy, limits, phase).await,
-                    Stream::Unix(stream) => connection::serve(stream, proxy, limits, phase).await,
+                    Stream::Tcp(stream) => connection::serve(stream, proxy, common, limits, phase).await,
+                    Stream::Unix(stream) => connection::serve(stream, proxy, common, limits, phase).await,
                 }
             });
         }

@@ -12,6 +12,8 @@ use http::request::Parts;
 use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
+use super::tunnel::Tunnel;
+use crate::http1::spare;
 use crate::metrics::ExchangeMetrics;
 use crate::telemetry::{self, AccessLine, ExchangeSpan};
 use crate::upstream::{Answer, StreamError};
@@ -113,6 +115,7 @@ impl Drop for Exchange {
         if let Some(span) = span {
             span.end(&head.method, record.status, &record.metrics.partner, record.resends);
         }
+        spare::give_back(std::mem::take(&mut head.headers));
     }
 }
 
@@ -125,6 +128,8 @@ pub struct ResponseBody {
 enum Source {
     Whole(Option<Bytes>),
     Answer(Answer),
+    /// Of a 101: there is no body, and this is what follows.
+    Tunnel(Box<Tunnel>),
 }
 
 impl ResponseBody {
@@ -134,6 +139,23 @@ impl ResponseBody {
 
     pub(super) fn answer(answer: Answer, exchange: Box<Exchange>) -> Self {
         Self { source: Source::Answer(answer), exchange: Some(exchange) }.begun()
+    }
+
+    pub(super) fn tunnel(tunnel: Tunnel, exchange: Box<Exchange>) -> Self {
+        Self { source: Source::Tunnel(Box::new(tunnel)), exchange: Some(exchange) }.begun()
+    }
+
+    /// There is none, and its exchange has ended.
+    pub(super) fn none() -> Self {
+        Self { source: Source::Whole(None), exchange: None }
+    }
+
+    /// What follows a 101, to be carried on the client's connection.
+    pub fn into_tunnel(self) -> Option<Box<Tunnel>> {
+        match self.source {
+            Source::Tunnel(tunnel) => Some(tunnel),
+            Source::Whole(_) | Source::Answer(_) => None,
+        }
     }
 
     /// A body that is empty has ended as soon as its head is out.
@@ -162,6 +184,7 @@ impl Body for ResponseBody {
         let frame = match &mut self.source {
             Source::Whole(data) => data.take().map(|data| Ok(Frame::data(data))),
             Source::Answer(answer) => ready!(Pin::new(answer).poll_frame(cx)),
+            Source::Tunnel(_) => None,
         };
         if let (Some(Ok(frame)), Some(exchange)) = (&frame, &mut self.exchange) {
             exchange.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -181,6 +204,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(data) => data.is_none(),
             Source::Answer(answer) => answer.is_end_stream(),
+            Source::Tunnel(_) => true,
         }
     }
 
@@ -188,6 +212,7 @@ impl Body for ResponseBody {
         match &self.source {
             Source::Whole(data) => SizeHint::with_exact(data.as_ref().map_or(0, |data| data.len() as u64)),
             Source::Answer(answer) => answer.size_hint(),
+            Source::Tunnel(_) => SizeHint::with_exact(0),
         }
     }
 }

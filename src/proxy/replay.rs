@@ -20,11 +20,11 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
-use hyper::body::Incoming;
 
 pub(super) use self::memory::ReplayMemory;
 use self::memory::Reservation;
 use super::headers;
+use crate::incoming::Incoming;
 use crate::metrics::ReplayResult;
 use crate::upstream::{BodyError, IdleLimited};
 
@@ -112,7 +112,7 @@ impl Replay {
             }
         }
         data.extend((!small.is_empty()).then(|| small.freeze()));
-        // The HTTP library holds the client to its Content-Length; this holds the library to it.
+        // The codec holds the client to its Content-Length; this holds the codec to it.
         if taken != length {
             return Err(BodyError);
         }
@@ -224,7 +224,7 @@ impl Tee {
             return Poll::Ready(None);
         }
         if self.broken {
-            // The HTTP library tells of the break once, and then of an end.
+            // What has read it may tell of the break once, and then of an end.
             return Poll::Ready(Some(Err(BodyError)));
         }
         match ready!(Pin::new(&mut self.body).poll_frame(cx)) {

@@ -10,11 +10,38 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
+/// Why what a client sends is no request. The answer is the last one on its connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unreadable {
+    /// It is not HTTP/1, or could be read in two ways; the text says what.
+    Malformed(&'static str),
+    /// The head is longer, or has more fields, than is taken.
+    TooLarge,
+    /// The request target is longer than is taken.
+    TargetTooLong,
+}
+
+impl Unreadable {
+    /// The whole answer.
+    pub fn response(self) -> Response<Bytes> {
+        let problem = match self {
+            Self::Malformed(detail) => Problem::BadRequest(detail),
+            Self::TooLarge => Problem::HeadTooLarge,
+            Self::TargetTooLong => Problem::TargetTooLong,
+        };
+        problem.response()
+    }
+}
+
 /// Why a request is not carried, or its answer not had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Problem {
     /// The client sent what cannot be carried safely; the text says what.
     BadRequest(&'static str),
+    /// The head is longer, or has more fields, than is taken.
+    HeadTooLarge,
+    /// The request target is longer than is taken.
+    TargetTooLong,
     /// A field name that other servers would take for one that bearerd sets.
     Underscore,
     /// The client broke off its body.
@@ -62,6 +89,8 @@ impl Problem {
     pub(super) fn as_str(self) -> &'static str {
         match self {
             Self::BadRequest(_) => "bad_request",
+            Self::HeadTooLarge => "head_too_large",
+            Self::TargetTooLong => "target_too_long",
             Self::Underscore => "underscore",
             Self::BrokenBody => "broken_body",
             Self::Rewrite => "rewrite",
@@ -127,7 +156,13 @@ impl Problem {
     fn closes(self) -> bool {
         matches!(
             self,
-            Self::BadRequest(_) | Self::Underscore | Self::BrokenBody | Self::TransferCoding | Self::Method
+            Self::BadRequest(_)
+                | Self::HeadTooLarge
+                | Self::TargetTooLong
+                | Self::Underscore
+                | Self::BrokenBody
+                | Self::TransferCoding
+                | Self::Method
         )
     }
 
@@ -137,6 +172,18 @@ impl Problem {
         const ERROR: &str = "http_request_error";
         match self {
             Self::BadRequest(detail) => (StatusCode::BAD_REQUEST, "Bad request", detail, ERROR),
+            Self::HeadTooLarge => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                "Request header fields too large",
+                "The request's head is longer, or has more fields, than is taken.",
+                ERROR,
+            ),
+            Self::TargetTooLong => (
+                StatusCode::URI_TOO_LONG,
+                "Request target too long",
+                "The request target is longer than is taken.",
+                ERROR,
+            ),
             Self::Underscore => (
                 StatusCode::BAD_REQUEST,
                 "Bad request",

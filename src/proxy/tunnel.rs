@@ -2,32 +2,34 @@
 
 use std::time::Duration;
 
-use hyper::upgrade::OnUpgrade;
-use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout_at};
-use tracing::debug;
 
 use super::exchange::InFlight;
 use crate::upstream::Upgraded;
 
-/// Carries bytes both ways from when the client has got the 101 until one side closes or both stand
-/// still for `idle_timeout`. Nothing of the client's has gone to the partner before this.
-///
-/// `in_flight` is held as long: a tunnel costs what an exchange does.
-pub(super) fn open(
-    client: OnUpgrade,
-    partner: Upgraded,
-    idle_timeout: Duration,
-    in_flight: Option<InFlight>,
-) {
-    tokio::task::spawn_local(async move {
-        match client.await {
-            Ok(client) => carry(TokioIo::new(client), partner, idle_timeout).await,
-            Err(error) => debug!(%error, "an upgrade was agreed on and did not happen"),
-        }
-        drop(in_flight);
-    });
+/// A connection on which the partner has agreed to another protocol, and which waits for the
+/// client's. Nothing of the client's has gone to the partner before this.
+pub struct Tunnel {
+    pub(super) partner: Upgraded,
+    pub(super) idle_timeout: Duration,
+    /// A tunnel costs what an exchange does.
+    pub(super) _in_flight: Option<InFlight>,
+}
+
+impl Tunnel {
+    /// Carries bytes both ways until one side closes or both stand still for too long. `client` has
+    /// got the 101.
+    pub async fn carry(self, client: impl AsyncRead + AsyncWrite) {
+        let Self { partner, idle_timeout, _in_flight } = self;
+        carry(client, partner, idle_timeout).await;
+    }
+}
+
+impl std::fmt::Debug for Tunnel {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Tunnel").finish_non_exhaustive()
+    }
 }
 
 async fn carry(client: impl AsyncRead + AsyncWrite, partner: Upgraded, idle_timeout: Duration) {

@@ -17,10 +17,11 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::uri::{PathAndQuery, Uri};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
-use hyper::body::Incoming;
-use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
+use tracing::debug;
 
+use super::Config;
 use super::admit::{MaxForwards, admit, max_forwards};
 use super::authorize::Authorizer;
 use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, Record, ResponseBody};
@@ -30,8 +31,9 @@ use super::path::{canonical, is_auth_call};
 use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
 use super::route::{Index, Partner, Routes};
-use super::{Config, tunnel};
+use super::tunnel::Tunnel;
 use crate::clock::Clock;
+use crate::incoming::Incoming;
 use crate::metrics::{self, Shard};
 use crate::telemetry::Tracing;
 use crate::upstream::{self, Framing, Outgoing, Upstream};
@@ -145,18 +147,17 @@ impl Proxy {
     /// its answer must be there; `due` becomes ready then.
     pub async fn handle(
         &self,
-        mut request: Request<Incoming>,
+        request: Request<Incoming>,
         started: Instant,
         deadline: Instant,
         due: impl Future<Output = ()>,
     ) -> Response<ResponseBody> {
         let local = self.0.local();
-        let client = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
         let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
         let mut exchange = Box::new(Exchange { head, record });
         let result = {
-            let carried = pin!(self.0.carry(&local, &mut exchange, body, client));
+            let carried = pin!(self.0.carry(&local, &mut exchange, body));
             tokio::select! {
                 biased;
                 result = caught(carried) => result,
@@ -170,6 +171,10 @@ impl Proxy {
                 Response::from_parts(parts, ResponseBody::answer(answer, exchange))
             }
             Ok(Carried::Own(response)) => own(response, exchange),
+            Ok(Carried::Switched(response)) => {
+                exchange.record.status = response.status().as_u16();
+                response.map(|tunnel| ResponseBody::tunnel(tunnel, exchange))
+            }
             Err(problem) => {
                 exchange.record.problem = Some(problem.as_str());
                 own(problem.response(), exchange)
@@ -192,7 +197,7 @@ impl std::fmt::Debug for Proxy {
 }
 
 /// For those who put bearerd into a server of their own.
-impl tower::Service<Request<Incoming>> for Proxy {
+impl tower::Service<Request<hyper::body::Incoming>> for Proxy {
     type Response = Response<ResponseBody>;
     type Error = std::convert::Infallible;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>>>>;
@@ -201,12 +206,27 @@ impl tower::Service<Request<Incoming>> for Proxy {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request<Incoming>) -> Self::Future {
+    fn call(&mut self, mut request: Request<hyper::body::Incoming>) -> Self::Future {
         let proxy = self.clone();
         Box::pin(async move {
+            let client = hyper::upgrade::on(&mut request);
             let started = Instant::now();
             let deadline = started + proxy.request_timeout();
-            Ok(proxy.handle(request, started, deadline, sleep_until(deadline)).await)
+            let request = request.map(Incoming::Library);
+            let response = proxy.handle(request, started, deadline, sleep_until(deadline)).await;
+            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(response);
+            }
+            let (parts, body) = response.into_parts();
+            if let Some(tunnel) = body.into_tunnel() {
+                tokio::task::spawn_local(async move {
+                    match client.await {
+                        Ok(client) => tunnel.carry(TokioIo::new(client)).await,
+                        Err(error) => debug!(%error, "an upgrade was agreed on and did not happen"),
+                    }
+                });
+            }
+            Ok(Response::from_parts(parts, ResponseBody::none()))
         })
     }
 }
@@ -215,6 +235,7 @@ impl tower::Service<Request<Incoming>> for Proxy {
 enum Carried {
     Answer(Response<upstream::Answer>),
     Own(Response<Bytes>),
+    Switched(Response<Tunnel>),
 }
 
 impl Worker {
@@ -234,7 +255,6 @@ impl Worker {
         local: &Local,
         exchange: &mut Exchange,
         body: Incoming,
-        client: OnUpgrade,
     ) -> Result<Carried, Problem> {
         let config = local.config();
         let Exchange { head, record } = exchange;
@@ -294,12 +314,13 @@ impl Worker {
         let asked = found.upgrade.ok_or(Problem::NoAnswer)?;
         let (parts, answer) = answer.into_parts();
         let upgraded = answer.upgrade().ok_or(Problem::NoAnswer)?;
-        let mut response = Response::from_parts(parts, Bytes::new());
+        // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
+        let in_flight = record.in_flight.take();
+        let tunnel = Tunnel { partner: upgraded, idle_timeout: config.idle_timeout, _in_flight: in_flight };
+        let mut response = Response::from_parts(parts, tunnel);
         response.headers_mut().entry(header::UPGRADE).or_insert_with(|| asked.clone());
         response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
-        tunnel::open(client, upgraded, config.idle_timeout, record.in_flight.take());
-        Ok(Carried::Own(response))
+        Ok(Carried::Switched(response))
     }
 
     /// Makes the exchange part of a trace, if traces are exported.

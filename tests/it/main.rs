@@ -29,6 +29,7 @@ mod hostile_names;
 mod hostile_tls;
 mod http2_resend;
 mod http2_upstream;
+mod kept;
 mod outcomes;
 mod overload;
 mod panics;

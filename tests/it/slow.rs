@@ -118,7 +118,7 @@ fn s59_answers_that_nobody_reads_are_given_up_and_not_heaped_up() {
     });
     let each = most_resident(gateway.pid()).saturating_sub(before) / count as u64;
     println!("{} KiB for each answer of 8 MiB that nobody reads", each / 1024);
-    // What the HTTP library buffers on both sides; it does not grow with the answer.
+    // What is buffered on both sides; it does not grow with the answer.
     assert!(each < 768 * 1024, "{each} bytes for each");
     for mut stream in slow {
         let mut rest = Vec::new();

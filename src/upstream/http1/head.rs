@@ -7,7 +7,7 @@ use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use crate::http1::{self, Decoder, MAX_FIELDS, MAX_HEAD, Outbox, join, parse_length};
+use crate::http1::{self, Decoder, MAX_FIELDS, MAX_HEAD, Outbox, join, parse_length, spare};
 use crate::http1::{write_field, write_length};
 use crate::upstream::{ExchangeError, Framing, Outgoing};
 
@@ -110,7 +110,7 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Option<(AnswerHead, usize)>, 
         .map_err(|_| ExchangeError::Malformed("the status is none"))?;
     let mut framing = Framed { http10: response.version != Some(1), ..Framed::default() };
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
-    let mut headers = HeaderMap::with_capacity(response.headers.len());
+    let mut headers = spare::header_map(response.headers.len());
     for field in &*response.headers {
         let malformed = || ExchangeError::Malformed("a field is malformed");
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;

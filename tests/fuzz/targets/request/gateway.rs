@@ -21,6 +21,7 @@ use crate::support::{TestCredential, publish};
 /// The product's own file: what is in it is private to the module that it is part of there.
 #[path = "../../../../src/listener"]
 mod listener {
+    use std::rc::Rc;
     use std::time::Duration;
 
     use bearerd::proxy::Proxy;
@@ -30,6 +31,7 @@ mod listener {
     mod activity;
     mod aside;
     mod connection;
+    mod http1;
     mod version;
 
     /// As in the product, which does not show it.
@@ -41,7 +43,7 @@ mod listener {
     pub(crate) async fn serve(stream: DuplexStream, proxy: Proxy, phase: watch::Receiver<Phase>) {
         let time = Duration::from_secs(60);
         let limits = activity::Limits { header: time, idle: time, request: time, still: time };
-        connection::serve(stream, proxy, limits, phase).await;
+        connection::serve(stream, proxy, Rc::default(), limits, phase).await;
     }
 }
 

@@ -1,0 +1,168 @@
+//! HTTP/1.1 from the side that is asked.
+//!
+//! This is what every request costs, so it is done without a task, a channel or a second future of
+//! its own: an exchange reads its body from the connection itself, and head and body of its answer
+//! leave in one write. What may be read is decided in [`head`] and `http1/decode.rs`.
+//!
+//! What always holds: one exchange is under way at a time; bytes behind a request's body are parsed
+//! as a request only if that body was read to its end and its answer has left; an answer whose body
+//! breaks off is followed by the end of the connection, and by nothing else.
+
+mod answer;
+mod date;
+mod head;
+mod wire;
+
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Request, StatusCode};
+use http_body::{Body as _, SizeHint};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::timeout;
+
+use self::answer::Answering;
+use self::date::Date;
+use self::head::Facts;
+pub(super) use self::wire::Client;
+use self::wire::Wire;
+use super::connection::Exchanges;
+use crate::http1::{ReadRoom, spare};
+use crate::incoming::Incoming;
+use crate::proxy::{Tunnel, Unreadable};
+
+/// How long what a client still sends is read and thrown away once it has had its last answer. If it
+/// were not, the system would reset the connection, and the client might lose the answer.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// What the connections of one runtime share.
+#[derive(Debug, Default)]
+pub(super) struct Common {
+    room: ReadRoom,
+    date: Date,
+}
+
+/// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
+pub(super) struct Connection<T> {
+    wire: Rc<Wire<T>>,
+    serving: Pin<Box<dyn Future<Output = Option<Box<Tunnel>>>>>,
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
+    /// A connection on which `first` has been read already.
+    pub(super) fn new(io: T, first: Bytes, exchanges: Exchanges) -> Self {
+        let wire =
+            Rc::new(Wire::new(io, first, Rc::clone(&exchanges.activity), Rc::clone(&exchanges.common)));
+        let serving = Box::pin(serve(Rc::clone(&wire), exchanges));
+        Self { wire, serving }
+    }
+
+    /// Takes no more exchanges, and ends with the one that is under way or has begun to arrive.
+    pub(super) fn graceful_shutdown(&self) {
+        self.wire.part();
+    }
+}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Connection<T> {
+    type Output = Option<(Box<Tunnel>, Client<T>)>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let tunnel = self.serving.as_mut().poll(cx);
+        tunnel.map(|tunnel| tunnel.map(|tunnel| (tunnel, Client::new(Rc::clone(&self.wire)))))
+    }
+}
+
+/// What follows an exchange.
+enum Next {
+    Request,
+    /// The end. If the client may still be sending, its last words are heard.
+    End {
+        unread: bool,
+    },
+    /// The end, and nothing is said any more: the client has gone, or must see that its answer is
+    /// not whole.
+    Cut,
+    Tunnel(Box<Tunnel>),
+}
+
+async fn serve<T>(wire: Rc<Wire<T>>, exchanges: Exchanges) -> Option<Box<Tunnel>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    loop {
+        let next = match poll_fn(|cx| wire.poll_request(cx)).await {
+            Ok(None) => return None,
+            // Not in a box: that an idle connection keeps room for an exchange costs less than to make
+            // that room, and to copy the exchange into it, for every request.
+            Ok(Some((request, facts))) => {
+                let mut exchange = pin!(exchange(&wire, &exchanges, request, facts));
+                poll_fn(|cx| match exchange.as_mut().poll(cx) {
+                    Poll::Pending => wire.poll_gone(cx).map(|()| Next::Cut),
+                    next => next,
+                })
+                .await
+            }
+            // This one is seldom.
+            Err(unreadable) => Box::pin(refuse(&wire, unreadable)).await,
+        };
+        match next {
+            Next::Request => {}
+            Next::Tunnel(tunnel) => return Some(tunnel),
+            Next::Cut => return None,
+            Next::End { unread } => {
+                poll_fn(|cx| wire.poll_shutdown(cx)).await;
+                if unread {
+                    let _ = timeout(LAST_WORDS, poll_fn(|cx| wire.poll_discard(cx))).await;
+                }
+                return None;
+            }
+        }
+    }
+}
+
+/// One exchange, from the head of its request to the last byte of its answer.
+async fn exchange<T>(wire: &Wire<T>, exchanges: &Exchanges, request: Request<Incoming>, facts: Facts) -> Next
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (started, deadline, mut under_way) = exchanges.begin(false);
+    let response = exchanges.proxy.handle(request, started, deadline, &mut under_way).await;
+    let (head, mut body) = response.into_parts();
+    let mut answering = wire.begin_answer(&head, &body.size_hint(), facts, under_way.is_last());
+    if poll_fn(|cx| wire.poll_answer(&mut answering, &mut body, cx)).await.is_err() {
+        return Next::Cut;
+    }
+    spare::give_back(head.headers);
+    if head.status == StatusCode::SWITCHING_PROTOCOLS {
+        // Bytes of a body would be the tunnel's first.
+        let tunnel = body.into_tunnel().filter(|_| wire.has_read_message());
+        return tunnel.map_or(Next::Cut, Next::Tunnel);
+    }
+    drop(body);
+    match poll_fn(|cx| Poll::Ready(wire.end_message(cx))).await {
+        true if answering.is_persistent() => Next::Request,
+        ended => Next::End { unread: !ended },
+    }
+}
+
+/// Answers what is no request.
+async fn refuse<T>(wire: &Wire<T>, unreadable: Unreadable) -> Next
+where
+    T: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let (head, data) = unreadable.response().into_parts();
+    let hint = SizeHint::with_exact(data.len() as u64);
+    let mut answering: Answering = wire.begin_answer(&head, &hint, Facts::default(), true);
+    let mut body = http_body_util::Full::new(data);
+    match poll_fn(|cx| wire.poll_answer(&mut answering, &mut body, cx)).await {
+        Ok(()) => Next::End { unread: true },
+        Err(_) => Next::Cut,
+    }
+}
+
+#[cfg(test)]
+mod tests;
