@@ -145,11 +145,11 @@ impl<T: Table> SharedStore<T> {
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
-    fn draft(&self, partner: &str, record: &Record) -> Result<Draft, StoreError> {
+    /// `wall` is what the wall clock that the record's times are told by shows now.
+    fn draft(&self, partner: &str, record: &Record, wall: UnixMillis) -> Result<Draft, StoreError> {
         let stored = Record { intent: None, ..record.clone() };
         let sealed = seal::encode(&stored, partner, Some(&self.keys.key))
             .map_err(|source| StoreError::Io { action: "seal a record for", path: partner.into(), source })?;
-        let wall = self.clock.wall();
         let from_now = |then: UnixMillis| millis_between(wall, then);
         let pair = record.pair();
         Ok(Draft {
@@ -172,7 +172,7 @@ impl<T: Table> SharedStore<T> {
     }
 
     async fn begin(&self, partner: &str, record: &Record, claim: Claim) -> Result<Begun, StoreError> {
-        let draft = self.draft(partner, record)?;
+        let draft = self.draft(partner, record, self.clock.wall())?;
         let terms = Terms {
             intent: record.intent.is_some().then_some(claim.timeout),
             lease: claim.timeout,
@@ -196,11 +196,14 @@ impl<T: Table> SharedStore<T> {
     async fn write(&self, partner: &str, record: &Record, pause: Duration) -> Result<(), StoreError> {
         // First where nobody else can be in the way: from here on a crash does not lose the pair. A
         // disk that is full does not keep it from the database.
+        let (wall, began) = (self.clock.wall(), self.clock.now());
         let journaled = self.journal.save(partner, record).await;
         if let Err(failure) = &journaled {
             warn!(partner, error = %failure, "the journal could not be written");
         }
-        let draft = self.draft(partner, record)?;
+        // The wall clock may have been set meanwhile, the other may not.
+        let passed = u64::try_from(self.clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
+        let draft = self.draft(partner, record, UnixMillis(wall.0.saturating_add(passed)))?;
         match self.table.write(partner, &draft, pause).await? {
             Some(revision) => {
                 self.seen().insert(partner.to_owned(), revision);
