@@ -208,8 +208,9 @@ impl Credential {
         for seed in stored.seeds {
             self.remember_seed(seed);
         }
-        // What could not be written yet is newer than what is there.
-        if self.behind {
+        // What could not be written yet is newer than what is there, unless another process has called
+        // in the meantime and learnt more.
+        if self.behind && self.standing.certainty() >= stored.standing.certainty() {
             return;
         }
         self.login_refused = self.login_refused.or(stored.login_refused);
@@ -375,6 +376,15 @@ impl Credential {
 }
 
 impl Standing {
+    /// How much is known.
+    fn certainty(self) -> u8 {
+        match self {
+            Self::Unspent => 0,
+            Self::PerhapsSpent { .. } => 1,
+            Self::Refused { .. } => 2,
+        }
+    }
+
     /// How it stands after a call at `at` whose outcome is unknown. Grace counts from the first such.
     fn perhaps_spent(self, at: Moment) -> Self {
         match self {

@@ -326,3 +326,22 @@ fn a_status_shows_a_token_as_usable_until_the_moment_of_its_expiry() {
     assert!(!status.is_usable(expires_at));
     assert!(!Status { expires_at: None, ..status }.is_usable(Moment::default()));
 }
+
+#[test]
+fn an_end_that_is_not_written_yet_does_not_hide_what_others_have_learnt() {
+    let doubt = Standing::PerhapsSpent { since: START + secs(1) };
+    for (own, stored, then) in [
+        (Standing::Unspent, doubt, doubt),
+        (doubt, Standing::Unspent, doubt),
+        (Standing::Unspent, Standing::Unspent, Standing::Unspent),
+        (
+            doubt,
+            Standing::Refused { again_at: START + secs(2) },
+            Standing::Refused { again_at: START + secs(2) },
+        ),
+    ] {
+        let mut credential = Credential { standing: own, behind: true, ..Credential::default() };
+        credential.learn(Credential { standing: stored, ..Credential::default() });
+        assert_eq!(credential.standing, then, "{own:?} {stored:?}");
+    }
+}
