@@ -213,7 +213,10 @@ impl Credential {
         if self.behind && self.standing.certainty() >= stored.standing.certainty() {
             return;
         }
-        self.login_refused = self.login_refused.or(stored.login_refused);
+        // An operator who orders a call orders a login that was refused, too.
+        if !self.ordered {
+            self.login_refused = self.login_refused.or(stored.login_refused);
+        }
         let known = matches!(
             (self.standing, stored.standing),
             (Standing::Refused { .. }, Standing::Refused { .. })

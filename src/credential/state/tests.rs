@@ -345,3 +345,15 @@ fn an_end_that_is_not_written_yet_does_not_hide_what_others_have_learnt() {
         assert_eq!(credential.standing, then, "{own:?} {stored:?}");
     }
 }
+
+#[test]
+fn an_order_to_log_in_again_outlives_a_look_at_the_store() {
+    let stored = Credential { login_refused: Some(Digest([1; 32])), ..Credential::default() };
+    let mut credential = Credential { login: stored.login_refused, ..stored.clone() };
+    credential.order(START);
+    credential.learn(stored.clone());
+    assert!(credential.can_log_in());
+    credential.ordered = false;
+    credential.learn(stored);
+    assert!(!credential.can_log_in());
+}
