@@ -379,6 +379,7 @@ impl Refresher {
         let result = self.save().await;
         if result.is_err() {
             self.credential = before;
+            self.keep_own().await;
         }
         result
     }

@@ -116,6 +116,16 @@ impl Refresher {
         }
     }
 
+    /// Puts what this process holds back in its journal, where a pair that was not taken up after all
+    /// has taken its place.
+    pub(super) async fn keep_own(&self) {
+        let Some(shared) = self.store.shared() else { return };
+        let record = self.credential.record(&*self.clock);
+        if let Err(failure) = shared.keep(&self.name, &record).await {
+            warn!(partner = &*self.name, error = %failure, "the journal could not be written");
+        }
+    }
+
     /// Whether this process holds a pair that the store never held, and not one from so long ago that
     /// its kinship is forgotten.
     fn is_rival_of(&self, stored: &Credential) -> bool {
