@@ -81,13 +81,14 @@ impl Refresher {
                 self.credential.unsaved = false;
                 self.credential.learn(stored);
                 if matches!(self.credential.standing, Standing::Refused { .. }) {
-                    self.fall_back();
+                    self.fall_back().await;
                 }
             }
             // A commit was lost, or never came to be.
             Kinship::Ancestor => self.credential.unsaved = true,
             Kinship::Stranger if self.is_rival_of(&stored) && dead(&stored) && !dead(&self.credential) => {
                 warn!(partner = &*self.name, "what another replica has stored is dead; storing this one's");
+                self.keep_aside(&record).await;
                 self.credential.lineage.push(held);
             }
             Kinship::Same | Kinship::Descendant => self.follow(stored, &record).await,
@@ -141,18 +142,23 @@ impl Refresher {
             generation = self.credential.generation.0,
             "another replica has stored a token pair in place of the one that this pair came from; this pair is kept aside"
         );
-        let record = self.credential.record(&*self.clock);
-        if let Some(shared) = self.store.shared()
-            && let Err(failure) = shared.set_aside(&self.name, &record).await
-        {
-            error!(partner = &*self.name, error = %failure, "a token pair could not be kept aside");
-        }
+        self.keep_aside(&self.credential.record(&*self.clock)).await;
         self.aside = Some(Box::new(self.credential.clone()));
     }
 
-    /// What the store holds is dead, so a pair that was set aside takes its place.
-    fn fall_back(&mut self) {
-        let Some(aside) = self.aside.take() else { return };
+    async fn keep_aside(&self, record: &store::Record) {
+        if let Some(shared) = self.store.shared()
+            && let Err(failure) = shared.set_aside(&self.name, record).await
+        {
+            error!(partner = &*self.name, error = %failure, "a token pair could not be kept aside");
+        }
+    }
+
+    /// What the store holds is dead, so a pair that was set aside takes its place. It is kept, because
+    /// its refusal may have come from something between bearerd and the partner.
+    async fn fall_back(&mut self) {
+        let Some(aside) = self.aside.take().filter(|aside| !dead(aside)) else { return };
+        self.keep_aside(&self.credential.record(&*self.clock)).await;
         warn!(partner = &*self.name, "the token pair in use is dead; trying the one that was kept aside");
         let mut next = *aside;
         next.lineage = self.credential.lineage.clone();
@@ -160,6 +166,8 @@ impl Refresher {
         self.credential.take_over(next);
         self.credential.unsaved = true;
         self.publish_token();
+        let decision = self.decide();
+        self.publish_status(decision);
     }
 
     fn restored(&mut self, loaded: Loaded) -> Credential {
