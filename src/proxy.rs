@@ -9,6 +9,7 @@ mod admit;
 mod authorize;
 mod exchange;
 mod headers;
+mod local;
 mod panics;
 mod path;
 mod replay;

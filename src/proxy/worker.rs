@@ -1,6 +1,5 @@
 //! One runtime's proxy: its view of the routes, and the life of a request.
 
-use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell};
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -13,37 +12,35 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use bytes::Bytes;
-use http::header::{self, HeaderName, HeaderValue};
-use http::uri::{PathAndQuery, Uri};
+use http::header::{self, HeaderValue};
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper_util::rt::TokioIo;
 use tokio::time::{Instant, sleep_until};
 use tracing::debug;
 
-use super::Config;
 use super::admit::{MaxForwards, admit, max_forwards};
-use super::authorize::Authorizer;
 use super::exchange::{Exchange, ExchangeMetricsOf, InFlight, Record, ResponseBody};
 use super::headers::{Found, join_cookies};
+use super::local::{Local, Table};
 use super::panics::caught;
 use super::path::{canonical, is_auth_call};
 use super::replay::{Limits, Replay, ReplayMemory};
 use super::respond::Problem;
-use super::route::{Index, Partner, Routes};
+use super::route::Routes;
 use super::tunnel::Tunnel;
 use crate::clock::Clock;
 use crate::incoming::Incoming;
 use crate::metrics::{self, Shard};
 use crate::telemetry::Tracing;
-use crate::upstream::{self, Framing, Outgoing, Upstream};
+use crate::upstream::{self, Framing, Outgoing};
 
 /// What the proxies of all runtimes share.
 pub struct Shared {
     routes: Arc<ArcSwap<Table>>,
     in_flight: Arc<AtomicUsize>,
     memory: Arc<ReplayMemory>,
-    clock: Arc<dyn Clock>,
+    pub(super) clock: Arc<dyn Clock>,
     tracing: Option<Arc<Tracing>>,
     /// What this process calls itself in `Via`: unlike every other, so that a loop is seen.
     via: String,
@@ -74,18 +71,6 @@ impl std::fmt::Debug for Shared {
     }
 }
 
-/// Routes, and what finds a request's partner in them.
-struct Table {
-    routes: Routes,
-    index: Index,
-}
-
-impl Table {
-    fn new(routes: Routes) -> Self {
-        Self { index: Index::new(&routes.partners), routes }
-    }
-}
-
 /// The proxy of one runtime, which must be a current-thread one that can spawn local tasks. A clone
 /// is the same proxy.
 #[derive(Clone)]
@@ -103,25 +88,6 @@ struct Worker {
 struct View {
     cache: Cache<Arc<ArcSwap<Table>>, Arc<Table>>,
     seen: Rc<Local>,
-}
-
-struct Local {
-    table: Arc<Table>,
-    /// Each is made for its first request: there may be thousands, and most runtimes meet few.
-    partners: Vec<OnceCell<Box<LocalPartner>>>,
-}
-
-/// A partner with what one runtime has of it: copies of header values, because clones of a shared
-/// one bounce its reference count between cores, a pool, and counters.
-struct LocalPartner {
-    partner: Arc<Partner>,
-    authorizer: Authorizer,
-    metrics: Rc<ExchangeMetricsOf>,
-    host: HeaderValue,
-    /// Set on every request, `Partner-Code` first.
-    fields: Vec<(HeaderName, HeaderValue)>,
-    /// Their names.
-    managed: Rc<[HeaderName]>,
 }
 
 impl Proxy {
@@ -329,69 +295,6 @@ impl Worker {
             let span = tracing.start(fields);
             span.inject(fields);
             record.span = Some(Box::new(span));
-        }
-    }
-}
-
-impl Local {
-    fn new(table: Arc<Table>) -> Self {
-        let partners = table.routes.partners.iter().map(|_| OnceCell::new()).collect();
-        Self { table, partners }
-    }
-
-    fn config(&self) -> &Config {
-        &self.table.routes.config
-    }
-
-    fn partner(&self, at: usize, shared: &Arc<Shared>, shard: &Arc<Shard>) -> &LocalPartner {
-        let routes = &self.table.routes;
-        self.partners[at]
-            .get_or_init(|| Box::new(LocalPartner::new(&routes.partners[at], &routes.config, shared, shard)))
-    }
-}
-
-impl LocalPartner {
-    fn new(partner: &Arc<Partner>, config: &Config, shared: &Arc<Shared>, shard: &Arc<Shard>) -> Self {
-        let own = |value: &HeaderValue| {
-            let mut own = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
-            own.set_sensitive(value.is_sensitive());
-            own
-        };
-        let code = (HeaderName::from_static("partner-code"), own(&partner.partner_code));
-        let fields: Vec<_> =
-            std::iter::once(code).chain(partner.headers.iter().map(|(n, v)| (n.clone(), own(v)))).collect();
-        // A host and a port make a header value: the configuration was parsed as such.
-        let host = HeaderValue::try_from(partner.base_url.authority())
-            .unwrap_or_else(|_| HeaderValue::from_static("invalid"));
-        let idle = config.idle_timeout;
-        Self {
-            authorizer: Authorizer {
-                credential: Arc::clone(&partner.credential),
-                reader: RefCell::new(partner.credential.cell().reader()),
-                upstream: Upstream::new(Arc::clone(&partner.connector), idle, Arc::clone(shard)),
-                clock: Arc::clone(&shared.clock),
-                token_timeout: config.token_timeout,
-            },
-            metrics: Rc::new(ExchangeMetricsOf {
-                partner: partner.name.as_str().into(),
-                counters: shard.partner(&partner.name),
-            }),
-            managed: fields.iter().map(|(name, _)| name.clone()).collect(),
-            fields,
-            host,
-            partner: Arc::clone(partner),
-        }
-    }
-
-    /// The request target in origin form: the bytes that came in, behind the base URL's path.
-    fn target<'a>(&self, uri: &'a Uri) -> Cow<'a, str> {
-        let base = self.partner.base_url.path();
-        match uri.path_and_query().map_or("/", PathAndQuery::as_str) {
-            "*" => Cow::Borrowed("*"),
-            // A whole URL may have no path.
-            asked if !asked.starts_with('/') => Cow::Owned(format!("{base}/{asked}")),
-            asked if base.is_empty() => Cow::Borrowed(asked),
-            asked => Cow::Owned(format!("{base}{asked}")),
         }
     }
 }
