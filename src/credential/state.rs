@@ -180,6 +180,7 @@ impl Credential {
     /// Goes on with what another process has stored. What this one has learnt stays learnt, so that
     /// what was refused is not tried in turns.
     pub fn take_over(&mut self, stored: Self) {
+        let descends = stored.lineage.contains(&self.pair());
         // Whatever became of the store, here generations only grow, and no two tokens have the same.
         let token = |access: &Option<Access>| access.as_ref().map(|access| access.token.expose().to_owned());
         let other = self.access.is_some() && token(&self.access) != token(&stored.access);
@@ -194,7 +195,9 @@ impl Credential {
         for seed in stored.seeds {
             self.remember_seed(seed);
         }
-        self.login_refused = self.login_refused.or(stored.login_refused);
+        // Whoever renewed this very pair has known that its login was refused, and that it no longer is.
+        self.login_refused =
+            if descends { stored.login_refused } else { self.login_refused.or(stored.login_refused) };
         self.unsaved = false;
         self.behind = false;
         self.ordered = false;

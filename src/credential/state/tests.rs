@@ -357,3 +357,14 @@ fn an_order_to_log_in_again_outlives_a_look_at_the_store() {
     credential.learn(stored);
     assert!(!credential.can_log_in());
 }
+
+#[test]
+fn a_login_that_helped_one_process_is_open_to_the_others() {
+    let refused = Some(Digest([1; 32]));
+    let mut own = Credential { login: refused, login_refused: refused, ..held() };
+    let mut stored = Credential { login_refused: None, ..own.clone() };
+    stored.started_over();
+    stored.renewed(set("b", "s"), START, START, &policy(), 0.0);
+    own.take_over(stored);
+    assert!(own.can_log_in());
+}
