@@ -10,7 +10,7 @@
 //!   place, whoever has which lease by then: [`Lineage`](super::Lineage) alone decides. A process that
 //!   was away for long and comes back with the only live pair can still hand it in.
 //! - What is known of a pair, such as that its refresh token may be spent, is replaced only by who
-//!   made the call, or knew what was known last.
+//!   knew what was known last.
 //! - A lease only saves calls: it keeps the others waiting during a login, which spends nothing and so
 //!   has no intent, and during a pause after a call that failed. It is taken for as long as its owner
 //!   may call or pauses, so it never has to be renewed in time.
@@ -145,11 +145,19 @@ impl<T: Table> SharedStore<T> {
         Duration::from_millis(u64::try_from(millis).unwrap_or(0))
     }
 
-    /// `wall` is what the wall clock that the record's times are told by shows now.
-    fn draft(&self, partner: &str, record: &Record, wall: UnixMillis) -> Result<Draft, StoreError> {
+    /// What both clocks show when a record is handed in.
+    fn clocks(&self) -> (UnixMillis, Moment) {
+        (self.clock.wall(), self.clock.now())
+    }
+
+    /// `then` is what the clocks showed when the record told its times.
+    fn draft(&self, partner: &str, record: &Record, then: (UnixMillis, Moment)) -> Result<Draft, StoreError> {
         let stored = Record { intent: None, ..record.clone() };
         let sealed = seal::encode(&stored, partner, Some(&self.keys.key))
             .map_err(|source| StoreError::Io { action: "seal a record for", path: partner.into(), source })?;
+        // The wall clock may have been set meanwhile, the other may not.
+        let passed = u64::try_from(self.clock.now().since(then.1).as_millis()).unwrap_or(u64::MAX);
+        let wall = UnixMillis(then.0.0.saturating_add(passed));
         let from_now = |then: UnixMillis| millis_between(wall, then);
         let pair = record.pair();
         Ok(Draft {
@@ -172,7 +180,7 @@ impl<T: Table> SharedStore<T> {
     }
 
     async fn begin(&self, partner: &str, record: &Record, claim: Claim) -> Result<Begun, StoreError> {
-        let draft = self.draft(partner, record, self.clock.wall())?;
+        let then = self.clocks();
         let terms = Terms {
             intent: record.intent.is_some().then_some(claim.timeout),
             lease: claim.timeout,
@@ -180,8 +188,15 @@ impl<T: Table> SharedStore<T> {
             ordered: claim.ordered,
         };
         // From before the statement: the database counts from later on.
-        let by = self.clock.now() + claim.timeout;
-        if let Some(revision) = self.table.claim(partner, &draft, &terms).await? {
+        let mut by = then.1 + claim.timeout;
+        let mut draft = self.draft(partner, record, then)?;
+        let mut claimed = self.table.claim(partner, &draft, &terms).await?;
+        if claimed.is_none() && self.catch_up(partner, &draft).await? {
+            by = self.clock.now() + claim.timeout;
+            draft = self.draft(partner, record, then)?;
+            claimed = self.table.claim(partner, &draft, &terms).await?;
+        }
+        if let Some(revision) = claimed {
             self.seen().insert(partner.to_owned(), revision);
             return Ok(Begun::Go { by });
         }
@@ -196,21 +211,32 @@ impl<T: Table> SharedStore<T> {
     async fn write(&self, partner: &str, record: &Record, pause: Duration) -> Result<(), StoreError> {
         // First where nobody else can be in the way: from here on a crash does not lose the pair. A
         // disk that is full does not keep it from the database.
-        let (wall, began) = (self.clock.wall(), self.clock.now());
+        let then = self.clocks();
         let journaled = self.journal.save(partner, record).await;
         if let Err(failure) = &journaled {
             warn!(partner, error = %failure, "the journal could not be written");
         }
-        // The wall clock may have been set meanwhile, the other may not.
-        let passed = u64::try_from(self.clock.now().since(began).as_millis()).unwrap_or(u64::MAX);
-        let draft = self.draft(partner, record, UnixMillis(wall.0.saturating_add(passed)))?;
-        match self.table.write(partner, &draft, pause).await? {
-            Some(revision) => {
-                self.seen().insert(partner.to_owned(), revision);
-                Ok(())
-            }
-            None => Err(StoreError::Overtaken),
+        let draft = self.draft(partner, record, then)?;
+        let mut written = self.table.write(partner, &draft, pause).await?;
+        if written.is_none() && self.catch_up(partner, &draft).await? {
+            let draft = self.draft(partner, record, then)?;
+            written = self.table.write(partner, &draft, pause).await?;
         }
+        let revision = written.ok_or(StoreError::Overtaken)?;
+        self.seen().insert(partner.to_owned(), revision);
+        Ok(())
+    }
+
+    /// Whether the row is not the one that `draft` knows only because a claim of this process's own
+    /// was applied and its answer lost. As long as its intent is there, nobody else has learnt more.
+    async fn catch_up(&self, partner: &str, draft: &Draft) -> Result<bool, StoreError> {
+        let Some(row) = self.table.read(partner).await? else { return Ok(false) };
+        let ours = row.intent.is_some_and(|intent| intent.owner == self.owner);
+        let missed = ours && row.pair == draft.pair && draft.seen != Some(row.revision);
+        if missed {
+            self.seen().insert(partner.to_owned(), row.revision);
+        }
+        Ok(missed)
     }
 }
 

@@ -125,7 +125,7 @@ pub(crate) const MARGIN: i64 = 250;
 pub(crate) fn may_claim(row: Option<&Row>, draft: &Draft, terms: &Terms) -> bool {
     let Some(row) = row else { return true };
     let ours = row.intent.is_some_and(|intent| intent.owner == draft.owner);
-    let known = row.pair != draft.pair || ours || draft.seen == Some(row.revision);
+    let known = row.pair != draft.pair || draft.seen == Some(row.revision);
     draft.lineage.contains(&row.pair)
         && known
         && row.intent.is_none_or(|intent| ours || (terms.doubtful && intent.deadline + MARGIN < 0))
@@ -136,8 +136,8 @@ pub(crate) fn may_claim(row: Option<&Row>, draft: &Draft, terms: &Terms) -> bool
 #[cfg(test)]
 pub(crate) fn may_write(row: Option<&Row>, draft: &Draft) -> bool {
     let Some(row) = row else { return true };
-    // What is known of a pair may be replaced by whoever knows what was known last, or has made the
-    // call; a pair, by any that descends from it.
-    let ours = row.intent.is_some_and(|intent| intent.owner == draft.owner);
-    draft.lineage.contains(&row.pair) && (row.pair != draft.pair || ours || draft.seen == Some(row.revision))
+    // What is known of a pair may be replaced by whoever knows what was known last; a pair, by any that
+    // descends from it. Who has made the call is no reason: a statement of its own that nobody waits
+    // for any more may come in late, and would take the intent off a call that is under way.
+    draft.lineage.contains(&row.pair) && (row.pair != draft.pair || draft.seen == Some(row.revision))
 }

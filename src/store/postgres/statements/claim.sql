@@ -15,7 +15,7 @@ WITH changed AS (
         changed_at = clock_timestamp()
     WHERE partner = $1
         AND pair = ANY ($11::bytea[])
-        AND (pair <> $3 OR intent_owner = $9 OR revision = $10)
+        AND (pair <> $3 OR revision = $10)
         AND (intent_owner IS NULL OR intent_owner = $9
             OR ($14::boolean AND intent_deadline + interval '250 milliseconds' < clock_timestamp()))
         AND (lease_owner IS NULL OR lease_owner = $9 OR $15::boolean OR lease_until < clock_timestamp())

@@ -21,7 +21,7 @@ WITH changed AS (
         changed_at = clock_timestamp()
     WHERE partner = $1
         AND pair = ANY ($11::bytea[])
-        AND (pair <> $3 OR intent_owner = $9 OR revision = $10)
+        AND (pair <> $3 OR revision = $10)
     RETURNING revision
 ), new AS (
     INSERT INTO bearerd_credential (
