@@ -22,12 +22,13 @@ test: test-deps ## all tests
 		set -x; $(CARGO) test --no-fail-fast --lib --bins --tests; \
 	fi
 
-# A hundred thousand seeds take some minutes. One that fails is printed, and BEARERD_SEED runs it again.
+# A hundred thousand seeds take some minutes, of several replicas some hours. One that fails is printed, and BEARERD_SEED runs it again.
 SEEDS ?= 10000
-simulate: test-deps ## the refresher against SEEDS seeds of crashes, lost answers and full disks
+simulate: test-deps ## one refresher, then several, against SEEDS seeds of everything that can go wrong
 	BEARERD_SEEDS=$(SEEDS) $(CARGO) test --lib credential::simulation::simulation -- --nocapture
+	BEARERD_SEEDS=$(SEEDS) $(CARGO) test --lib credential::replicas::replicas -- --nocapture
 
-planted: test-deps ## whether the simulation finds the faults of tests/planted
+planted: test-deps ## whether the simulations find the faults of tests/planted
 	tests/planted.sh
 
 # The stable compiler, told that what the fuzzer needs of it may be used. bearerd has no unsafe code,

@@ -12,7 +12,11 @@ mod command;
 mod handle;
 mod refresher;
 mod refusals;
+#[cfg(test)]
+mod replicas;
 mod schedule;
+#[cfg(test)]
+mod seeds;
 #[cfg(test)]
 mod simulation;
 mod state;

@@ -28,7 +28,12 @@ pub use self::file::FileStore;
 pub use self::lineage::Lineage;
 pub(crate) use self::lineage::{Kinship, kinship, pair};
 use self::postgres::Database;
-use self::shared::{Keys, NoJournal};
+pub(crate) use self::shared::Keys;
+use self::shared::NoJournal;
+#[cfg(test)]
+pub(crate) use self::shared::{
+    Draft, Journal, Lease, OpenIntent, Row, SharedStore, Table, Terms, Times, may_claim, may_write,
+};
 use crate::clock::{Clock, Moment, UnixMillis};
 use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 

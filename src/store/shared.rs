@@ -27,6 +27,8 @@ use tokio::sync::Notify;
 use tracing::warn;
 
 pub(crate) use self::table::{Draft, Lease, MARGIN, OpenIntent, Row, Table, Terms, Times};
+#[cfg(test)]
+pub(crate) use self::table::{may_claim, may_write};
 use super::seal::{self, Fault};
 use super::{Begun, BoxFuture, Claim, Intent, Loaded, Record, Shared, Standing, Store, StoreError, StoreKey};
 use crate::clock::{Clock, Moment, UnixMillis};

@@ -15,21 +15,14 @@ use super::partner::{SEED, SimPartner};
 use super::policy;
 use super::world::{LOGIN, LONG_GRACE, Shared, Tally, World, lock};
 use crate::clock::{Clock, Moment, sleep_until};
+use crate::credential::seeds::Outcome;
 use crate::credential::testing::{START, refresh, secs};
 use crate::credential::{Pair, RefreshHandle, Refresher, Settings, State, Stop};
 use crate::metrics::CredentialMetrics;
 use crate::partner::TokenEndpoint;
 
-/// How a seed went.
-pub(super) struct Outcome {
-    pub(super) tally: Tally,
-    pub(super) violation: Option<String>,
-    /// Line by line, if it was asked for.
-    pub(super) story: Vec<String>,
-}
-
 /// Runs one seed on a clock of its own.
-pub(super) fn simulate(seed: u64, telling: bool) -> Outcome {
+pub(super) fn simulate(seed: u64, telling: bool) -> Outcome<Tally> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build();
     runtime.unwrap().block_on(async {
         let world = Arc::new(Mutex::new(World::new(seed, telling)));

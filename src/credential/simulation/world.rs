@@ -7,6 +7,7 @@ use std::time::Duration;
 use super::disk::Disk;
 use super::partner::Desk;
 use crate::clock::{Clock as _, Moment};
+use crate::credential::seeds::{Figures, in_a_line, pick};
 use crate::credential::testing::{FakeClock, START};
 use crate::credential::{Policy, RefreshHandle};
 use crate::token::{Digest, Generation};
@@ -86,10 +87,6 @@ impl Plan {
             orders: *pick(rng, &[0.0, 0.0, 0.3]),
         }
     }
-}
-
-pub(super) fn pick<'a, T>(rng: &mut fastrand::Rng, from: &'a [T]) -> &'a T {
-    &from[rng.usize(..from.len())]
 }
 
 /// Everything outside the refresher, and the accounts.
@@ -277,8 +274,10 @@ impl Tally {
             ("ended with an operator's help", self.operators),
         ]
     }
+}
 
-    pub(super) fn add(&mut self, other: &Self) {
+impl Figures for Tally {
+    fn add(&mut self, other: &Self) {
         let sum = |a: &mut u64, b: u64| *a += b;
         sum(&mut self.crashes, other.crashes);
         sum(&mut self.crashes_in_calls, other.crashes_in_calls);
@@ -300,7 +299,6 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let figures: Vec<_> = self.figures().iter().map(|(what, n)| format!("{n} {what}")).collect();
-        f.write_str(&figures.join(", "))
+        f.write_str(&in_a_line(&self.figures()))
     }
 }
