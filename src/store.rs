@@ -329,6 +329,17 @@ pub enum Standing {
     Refused,
 }
 
+impl Standing {
+    /// How much is known.
+    fn certainty(self) -> u8 {
+        match self {
+            Self::Unspent => 0,
+            Self::PerhapsSpent { .. } => 1,
+            Self::Refused => 2,
+        }
+    }
+}
+
 /// Written before the first byte of a call that spends a refresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Intent {

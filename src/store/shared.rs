@@ -110,12 +110,7 @@ impl<T: Table> SharedStore<T> {
 
     async fn load(&self, partner: &str) -> Result<Option<Loaded>, StoreError> {
         let Some((row, asked)) = self.read(partner).await? else { return Ok(None) };
-        let keys: Vec<&StoreKey> = std::iter::once(&self.keys.key).chain(&self.keys.previous).collect();
-        let mut record =
-            seal::decode(&row.record, partner, &keys).map_err(|fault| self.unusable(partner, &fault))?;
-        if record.pair() != row.pair {
-            return Err(self.unusable(partner, &Fault::Damaged));
-        }
+        let mut record = self.open(partner, &row)?;
         let at = |millis: i64| self.clock.wall_at(shift(asked, millis));
         if let (Some(access), Some(obtained), Some(expires)) =
             (&mut record.access, row.times.obtained, row.times.expires)
@@ -137,6 +132,17 @@ impl<T: Table> SharedStore<T> {
                 deadline: at(intent.deadline),
             });
         Ok(Some(Loaded { record, newer_damaged: false, held_for: self.held_for(&row) }))
+    }
+
+    /// The record in `row`, with times that say nothing.
+    fn open(&self, partner: &str, row: &Row) -> Result<Record, StoreError> {
+        let keys: Vec<&StoreKey> = std::iter::once(&self.keys.key).chain(&self.keys.previous).collect();
+        let record =
+            seal::decode(&row.record, partner, &keys).map_err(|fault| self.unusable(partner, &fault))?;
+        if record.pair() != row.pair {
+            return Err(self.unusable(partner, &Fault::Damaged));
+        }
+        Ok(record)
     }
 
     /// For how long another process has the next call.
@@ -193,7 +199,7 @@ impl<T: Table> SharedStore<T> {
         let mut by = then.1 + claim.timeout;
         let mut draft = self.draft(partner, record, then)?;
         let mut claimed = self.table.claim(partner, &draft, &terms).await?;
-        if claimed.is_none() && self.catch_up(partner, &draft).await? {
+        if claimed.is_none() && self.catch_up(partner, record, &draft).await? {
             by = self.clock.now() + claim.timeout;
             draft = self.draft(partner, record, then)?;
             claimed = self.table.claim(partner, &draft, &terms).await?;
@@ -220,7 +226,7 @@ impl<T: Table> SharedStore<T> {
         }
         let draft = self.draft(partner, record, then)?;
         let mut written = self.table.write(partner, &draft, pause).await?;
-        if written.is_none() && self.catch_up(partner, &draft).await? {
+        if written.is_none() && self.catch_up(partner, record, &draft).await? {
             let draft = self.draft(partner, record, then)?;
             written = self.table.write(partner, &draft, pause).await?;
         }
@@ -229,12 +235,15 @@ impl<T: Table> SharedStore<T> {
         Ok(())
     }
 
-    /// Whether the row is not the one that `draft` knows only because a claim of this process's own
-    /// was applied and its answer lost. As long as its intent is there, nobody else has learnt more.
-    async fn catch_up(&self, partner: &str, draft: &Draft) -> Result<bool, StoreError> {
+    /// Whether the row is not the one that `draft` knows because a claim of this process's own was applied
+    /// and its answer lost; nobody else must have learnt more of the pair since.
+    async fn catch_up(&self, partner: &str, record: &Record, draft: &Draft) -> Result<bool, StoreError> {
         let Some(row) = self.table.read(partner).await? else { return Ok(false) };
         let ours = row.intent.is_some_and(|intent| intent.owner == self.owner);
-        let missed = ours && row.pair == draft.pair && draft.seen != Some(row.revision);
+        let missed = ours
+            && row.pair == draft.pair
+            && draft.seen != Some(row.revision)
+            && self.open(partner, &row)?.standing.certainty() <= record.standing.certainty();
         if missed {
             self.seen().insert(partner.to_owned(), row.revision);
         }

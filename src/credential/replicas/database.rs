@@ -122,8 +122,10 @@ fn commit(world: &mut World, replica: usize, change: Change) -> i64 {
         expires: draft.times.expires.map(|millis| at + millis),
         doubtful: draft.times.doubtful.map(|millis| at + millis),
     };
+    // By the clock, so that none comes back after a failover.
+    let least = at * 1000;
     let (number, revision) =
-        before.as_ref().map_or((1, 1), |commit| (commit.number + 1, commit.revision + 1));
+        before.as_ref().map_or((1, least), |commit| (commit.number + 1, least.max(commit.revision + 1)));
     let row = Commit {
         number,
         revision,

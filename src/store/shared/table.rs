@@ -48,7 +48,8 @@ pub(crate) trait Table: Send + Sync {
 /// A partner's row, as it was at one moment.
 #[derive(Debug, Clone)]
 pub(crate) struct Row {
-    /// Grows with every change.
+    /// Grows with every change, and never comes back: not after a failover to a standby that lacks the
+    /// last changes either, or what was seen before it would pass for what is there.
     pub(crate) revision: i64,
     /// Names the token pair.
     pub(crate) pair: Digest,
