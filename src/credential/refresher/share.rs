@@ -127,11 +127,12 @@ impl Refresher {
         }
     }
 
-    /// Whether this process holds a pair that the store never held, and not one from so long ago that
-    /// its kinship is forgotten.
+    /// Whether this process holds a pair that may be alive beside the one that is `stored`, and not one
+    /// from so long ago that its kinship is forgotten. That the store once had it says nothing: a
+    /// failover may have lost it before somebody else's pair came.
     fn is_rival_of(&self, stored: &Credential) -> bool {
         let forgotten = Generation(self.credential.generation.0.saturating_add(Lineage::KEPT as u64));
-        self.credential.unsaved && self.credential.refresh.is_some() && stored.generation < forgotten
+        self.credential.refresh.is_some() && stored.generation < forgotten
     }
 
     /// Another process's pair has the place that this one's pair was to take. It may be the live one
