@@ -35,17 +35,21 @@
 //!
 //! 1. [`credential::Refresher::load`] takes the partner's [`store::Record`] from the
 //!    [`store::Store`] and publishes the access token that it holds, so that a restart serves at
-//!    once.
+//!    once. Of a store that replicas share it takes first what its own journal holds
+//!    ([`store::Shared::recall`]) and then what the store does, and goes on with what is ahead.
 //! 2. [`credential::decide`], a pure function of credential and time, says what is next: sleep,
 //!    refresh, log in, take up the configured seed, or save again.
 //! 3. Before a refresh the intent is made durable ([`store::Intent`]): a crash from here on finds
-//!    it, and knows that the refresh token may be spent.
+//!    it, and knows that the refresh token may be spent. Where replicas share the store, this is
+//!    where they agree on who calls: [`store::Begun`] says go, wait, or look again, and without an
+//!    answer no call is made.
 //! 4. [`partner::TokenEndpoint`] makes the call, its body sealed by [`partner::envelope`], and says
 //!    what is known of it: [`partner::Outcome`].
 //! 5. The new pair is made durable, and then published to the cell. Requests that wait see it at
-//!    once.
+//!    once. In a shared store it takes the place of a pair that it descends from
+//!    ([`store::Lineage`]), however late it comes; the other replicas are told and put it in use.
 //! 6. The refresher, [`credential::Refresher::run`], sleeps until the next moment, or until a 401,
-//!    an operator or a reload wakes it.
+//!    an operator, a reload or another replica wakes it.
 //!
 //! Refreshers live on the control runtime, with the store and the [`admin`] side. No request's
 //! future ever holds a refresh: a client that goes away cancels nothing.
@@ -53,9 +57,11 @@
 //! # What always holds
 //!
 //! - The partner sees one refresh call per token [generation](token::Generation), however many
-//!   requests see an expiry or a 401.
+//!   requests see an expiry or a 401, and however many replicas share its store.
 //! - A spent refresh token is not presented again, unless the partner's grace allows it or there is
 //!   nothing left to lose.
+//! - Where replicas share a store, none calls without its consent, and none while another may still
+//!   be calling. A pair that comes late is stored or kept aside, never dropped.
 //! - A request is sent twice only after a 401, or when it provably never left or was not processed.
 //! - A 401 is evidence against the generation that was sent, never against the current one.
 //! - An expired token is never sent knowingly.
