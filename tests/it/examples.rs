@@ -57,12 +57,14 @@ fn the_configurations_under_deploy_are_understood() {
     let examples = [
         (shipped("deploy/config.example.toml"), "/run/credentials/bearerd.service"),
         (from_manifest(&shipped("deploy/kubernetes.yaml")), "/run/secrets/bearerd"),
+        (from_manifest(&shipped("deploy/kubernetes-postgres.yaml")), "/run/secrets/bearerd"),
     ];
     for (text, secrets) in examples {
         let dir = Dir::new();
         for (name, content) in [
             ("admin-token", "MARKEDSECRETadmin"),
             ("store-key", crate::support::secrets::STORE_KEY),
+            ("database-url", "postgres://bearerd:MARKEDSECRETpassword@db.example/bearerd"),
             ("partner-encryption-key", crate::support::secrets::ENVELOPE_KEY),
             ("partner-refresh-token", "MARKEDSECRETseed"),
         ] {
