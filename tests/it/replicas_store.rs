@@ -110,6 +110,29 @@ fn s23_a_database_that_has_lost_commits_is_given_them_again() {
 }
 
 #[test]
+fn s23_a_database_restored_from_long_ago_is_given_the_live_pair() {
+    let mut fleet = Fleet::of(2, Partner::new());
+    fleet.database.sql("CREATE TABLE before AS SELECT * FROM bearerd_credential");
+    for generation in 2..22 {
+        fleet.order(0);
+        fleet.await_generation(generation);
+    }
+    // One finds it when it is told, the other when it starts.
+    fleet.replicas[1].stop();
+    fleet.database.sql(
+        "DELETE FROM bearerd_credential; INSERT INTO bearerd_credential SELECT * FROM before; \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bearerd'",
+    );
+    fleet.replicas[1].restart();
+    fleet.replicas[1].await_ready();
+    eventually("stored again", || fleet.stored() == 21);
+    fleet.order(1);
+    fleet.await_generation(22);
+    assert_eq!(fleet.partner.refreshes(), 22);
+    fleet.partner.assert_no_spent_token_seen();
+}
+
+#[test]
 fn s23_a_database_that_has_lost_everything_is_given_it_again() {
     let fleet = Fleet::of(2, Partner::new());
     fleet.order(0);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use super::Refresher;
 use crate::clock::Moment;
@@ -26,8 +26,15 @@ impl Refresher {
             return;
         }
         let _ = self.save().await;
-        if self.credential.unsaved {
-            error!(partner = &*self.name, "ending with a token pair that could not be saved; it is lost");
+        match (self.credential.unsaved, self.credential.shared) {
+            (false, _) => {}
+            // If that could not be written either, it has been said.
+            (true, true) => {
+                warn!(partner = &*self.name, "ending with a token pair that only the journal holds")
+            }
+            (true, false) => {
+                error!(partner = &*self.name, "ending with a token pair that could not be saved; it is lost");
+            }
         }
     }
 

@@ -86,6 +86,14 @@ impl Refresher {
             }
             // A commit was lost, or never came to be.
             Kinship::Ancestor => self.credential.unsaved = true,
+            Kinship::Stranger if self.outlives(&stored) => {
+                warn!(
+                    partner = &*self.name,
+                    "the store has gone back by many generations; storing this one's again"
+                );
+                self.credential.lineage.push(held);
+                self.credential.unsaved = true;
+            }
             Kinship::Stranger if self.is_rival_of(&stored) && dead(&stored) && !dead(&self.credential) => {
                 warn!(partner = &*self.name, "what another replica has stored is dead; storing this one's");
                 self.keep_aside(&record).await;
@@ -125,6 +133,14 @@ impl Refresher {
         if let Err(failure) = shared.keep(&self.name, &record).await {
             warn!(partner = &*self.name, error = %failure, "the journal could not be written");
         }
+    }
+
+    /// Whether what is `stored` is from longer ago than ancestors are remembered, as in a database that
+    /// was restored from a backup. Two that have an ancestor in common are rivals instead.
+    fn outlives(&self, stored: &Credential) -> bool {
+        let own = &self.credential;
+        let related = stored.lineage.iter().any(|pair| own.lineage.contains(&pair));
+        stored.generation < own.generation && own.access.is_some() && !dead(own) && !related
     }
 
     /// Whether this process holds a pair that may be alive beside the one that is `stored`, and not one
