@@ -233,7 +233,8 @@ fn main() {
         tokio::time::sleep(options.seconds).await;
         let (after, took) = (tokio::task::block_in_place(|| work(&postgres, &database)), started.elapsed());
         let generations = desk.calls.load(Ordering::Relaxed) - calls;
-        (ready_after, report(&options, &before, &after, took, generations, &seen, &database))
+        let report = || report(&options, &before, &after, took, generations, &seen, &database);
+        (ready_after, tokio::task::block_in_place(report))
     });
     println!("ready after {:.1} s", ready_after.as_secs_f64());
     print!("{out}");

@@ -37,6 +37,7 @@ mod postgres_start;
 mod replay;
 mod replay_budget;
 mod replicas;
+mod replicas_chaos;
 mod replicas_sql;
 mod replicas_store;
 mod reuse;

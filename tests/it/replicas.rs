@@ -3,14 +3,25 @@
 use std::thread;
 use std::time::Duration;
 
+use bytes::Bytes;
+use hyper::Version;
 use serde_json::json;
 
 use crate::support::client::Request;
 use crate::support::eventually;
 use crate::support::fleet::Fleet;
+use crate::support::load::at_once;
 use crate::support::partner::Partner;
 use crate::support::relay::Relay;
 use crate::support::trial::import;
+
+/// How many connections each replica's clients have.
+const CONNECTIONS: usize = 10;
+
+/// The number in the environment under `name`, or `usual`.
+fn number(name: &str, usual: usize) -> usize {
+    std::env::var(name).map_or(usual, |text| text.parse().unwrap())
+}
 
 /// A replica that has asked the partner, and is stopped before it sees the answer, which is on its
 /// way.
@@ -42,38 +53,52 @@ fn s16_five_replicas_that_start_at_once_make_one_call_and_all_follow() {
     assert_eq!(fleet.partner.rejected(), 0);
 }
 
+/// `BEARERD_GENERATIONS=200 BEARERD_REQUESTS=1000` for the whole of it.
 #[test]
 fn s16_requests_at_every_replica_at_the_moment_of_expiry_wait_for_one_call() {
+    let generations = number("BEARERD_GENERATIONS", 3);
+    let streams = number("BEARERD_REQUESTS", 100) / CONNECTIONS;
     let partner = Partner::new();
-    partner.lifetime(Duration::from_secs(1));
-    let fleet = Fleet::with(5, partner, |_, config| config.set("partner.refresh.ahead", "0s"));
-    for _ in 0..3 {
+    partner.lifetime(Duration::from_secs(3));
+    let fleet = Fleet::with(5, partner, |_, config| {
+        config
+            .set("partner.refresh.ahead", "0s")
+            .set("log.level", "info")
+            .set("partner.refresh.timeout", "60s")
+    });
+    for _ in 0..generations {
         let gate = fleet.partner.hold_refreshes();
         gate.await_arrivals(1);
-        let calls = fleet.partner.refreshes_in_progress() + fleet.partner.refreshes();
         eventually("every token expired", || {
             fleet.replicas.iter().all(|replica| replica.of_partner("state") == "expired")
         });
-        let waiting: Vec<_> = fleet
+        let clients: Vec<_> = fleet
             .replicas
             .iter()
-            .flat_map(|replica| (0..20).map(|_| replica.send_aside(Request::get("/x"))))
+            .map(|replica| {
+                let address = replica.proxy_addr().tcp();
+                thread::spawn(move || {
+                    at_once(address, Version::HTTP_2, CONNECTIONS, streams, &Bytes::from_static(b"pay"))
+                })
+            })
             .collect();
-        assert_eq!(fleet.partner.refreshes_in_progress(), 1);
-        // As long as the new one will live.
-        fleet.partner.lifetime(Duration::from_secs(60));
+        eventually("all connected", || {
+            fleet.replicas.iter().all(|replica| {
+                let open = replica.metric("bearerd_connections", &[("side", "client")]);
+                open.is_some_and(|open| open >= CONNECTIONS as f64)
+            })
+        });
         gate.open();
-        for answer in waiting {
-            assert_eq!(answer.join().unwrap().status, 200);
+        for client in clients {
+            let replies = client.join().unwrap();
+            assert_eq!(replies.len(), CONNECTIONS * streams);
+            assert!(replies.iter().all(|reply| reply.status == 200));
         }
-        assert!(fleet.partner.refreshes() <= calls + 1);
-        fleet.partner.lifetime(Duration::from_secs(1));
-        fleet.order(0);
-        let stored = fleet.stored();
-        fleet.await_generation(stored);
     }
     fleet.partner.assert_no_spent_token_seen();
     assert_eq!(fleet.partner.rejected(), 0);
+    eventually("one generation for each call", || fleet.stored() == fleet.partner.refreshes() as u64);
+    println!("{generations} generations, {} calls", fleet.partner.refreshes());
 }
 
 #[test]
