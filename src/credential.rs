@@ -19,6 +19,7 @@ mod schedule;
 mod seeds;
 #[cfg(test)]
 mod simulation;
+mod standing;
 mod state;
 mod status;
 #[cfg(test)]
@@ -31,7 +32,8 @@ pub use self::command::{ImportError, Pair, Stop};
 pub use self::handle::{Charge, NoToken, PassOn, RefreshHandle, Refusal};
 pub use self::refresher::{Refresher, Settings, StartError};
 pub use self::schedule::{Decision, decide};
-pub use self::state::{Access, Credential, Standing};
+pub use self::standing::Standing;
+pub use self::state::{Access, Credential};
 pub use self::status::{LastCall, State, Status};
 
 /// When to refresh, and what to make of silence.

@@ -6,7 +6,8 @@ mod tests;
 use std::time::Duration;
 
 use super::Policy;
-use super::state::{Access, Credential, Standing};
+use super::standing::Standing;
+use super::state::{Access, Credential};
 use crate::clock::Moment;
 
 /// What the refresher does next.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::Policy;
 use super::schedule;
+use super::standing::Standing;
 use super::status::State;
 use crate::clock::{Clock, Moment, UnixMillis};
 use crate::partner::TokenSet;
@@ -87,24 +88,6 @@ pub struct Access {
     pub refresh_at: Moment,
     /// When it expires, counted from when the call was sent.
     pub expires_at: Moment,
-}
-
-/// What is known of a refresh token that is held.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Standing {
-    /// Never presented, or only in calls that were provably not processed.
-    #[default]
-    Unspent,
-    /// Presented at `since` in a call whose outcome is unknown.
-    PerhapsSpent {
-        /// When it was first presented.
-        since: Moment,
-    },
-    /// The partner refused it.
-    Refused {
-        /// When it may be tried once more.
-        again_at: Moment,
-    },
 }
 
 impl Credential {
@@ -363,8 +346,10 @@ impl Credential {
 
     /// The state, as an operator sees it.
     pub fn state(&self, now: Moment) -> State {
+        // What others hold is not known as long as the store cannot be reached.
+        let unknown = self.shared && self.refresh.is_none() && self.store_failures > 0;
         let spent = self.refresh.is_none() || matches!(self.standing, Standing::Refused { .. });
-        if spent && !self.can_log_in() && !self.has_new_seed() {
+        if spent && !unknown && !self.can_log_in() && !self.has_new_seed() {
             return State::ReauthRequired;
         }
         let troubled = self.failures > 0
@@ -377,25 +362,6 @@ impl Credential {
             (true, true) => State::Degraded,
             (false, _) if self.attempted => State::Expired,
             (false, _) => State::Starting,
-        }
-    }
-}
-
-impl Standing {
-    /// How much is known.
-    fn certainty(self) -> u8 {
-        match self {
-            Self::Unspent => 0,
-            Self::PerhapsSpent { .. } => 1,
-            Self::Refused { .. } => 2,
-        }
-    }
-
-    /// How it stands after a call at `at` whose outcome is unknown. Grace counts from the first such.
-    fn perhaps_spent(self, at: Moment) -> Self {
-        match self {
-            Self::PerhapsSpent { since } => Self::PerhapsSpent { since },
-            Self::Unspent | Self::Refused { .. } => Self::PerhapsSpent { since: at },
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::Refresher;
-use crate::credential::state::Standing;
+use crate::credential::standing::Standing;
 
 /// How far apart the first calls of partners are that start together. All at once they would be a
 /// burst that other processes, the partners' machine and the disk feel, and pairs would wait to be

@@ -6,7 +6,8 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::Refresher;
-use crate::credential::state::{Credential, Standing};
+use crate::credential::standing::Standing;
+use crate::credential::state::Credential;
 use crate::store::{self, Kinship, Lineage, Loaded, StoreError, kinship};
 use crate::token::{Generation, RefreshToken};
 

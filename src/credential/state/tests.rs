@@ -368,3 +368,11 @@ fn a_login_that_helped_one_process_is_open_to_the_others() {
     own.take_over(stored);
     assert!(own.can_log_in());
 }
+
+#[test]
+fn without_the_shared_store_nobody_knows_that_an_operator_is_needed() {
+    let mut c = Credential { shared: true, store_failures: 1, ..Credential::default() };
+    assert_eq!(c.state(START), State::Starting);
+    c.store_failures = 0;
+    assert_eq!(c.state(START), State::ReauthRequired);
+}
