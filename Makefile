@@ -22,7 +22,8 @@ test: test-deps ## all tests
 		set -x; $(CARGO) test --no-fail-fast --lib --bins --tests; \
 	fi
 
-# A hundred thousand seeds take some minutes, of several replicas some hours. One that fails is printed, and BEARERD_SEED runs it again.
+# A hundred thousand seeds take some minutes, of several replicas some hours. One that fails is printed,
+# and BEARERD_SEED runs it again.
 SEEDS ?= 10000
 simulate: test-deps ## one refresher, then several, against SEEDS seeds of everything that can go wrong
 	BEARERD_SEEDS=$(SEEDS) $(CARGO) test --lib credential::simulation::simulation -- --nocapture
