@@ -1,8 +1,9 @@
 -- The condition is `may_write`. Another's intent and lease stay as long as the pair that they are
 -- about does.
+-- A revision must never come again, not even after a failover that has lost some: so it follows the clock.
 WITH changed AS (
     UPDATE bearerd_credential SET
-        revision = revision + 1,
+        revision = greatest(revision + 1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint),
         generation = $2, pair = $3, parent = $4, record = $5,
         obtained_at = statement_timestamp() + $6::bigint * interval '1 millisecond',
         expires_at = statement_timestamp() + $7::bigint * interval '1 millisecond',
@@ -28,7 +29,7 @@ WITH changed AS (
         partner, revision, generation, pair, parent, record, obtained_at, expires_at, doubtful_since,
         lease_owner, lease_until, changed_at
     )
-    SELECT $1, 1, $2, $3, $4, $5,
+    SELECT $1, (extract(epoch FROM clock_timestamp()) * 1000000)::bigint, $2, $3, $4, $5,
         statement_timestamp() + $6::bigint * interval '1 millisecond',
         statement_timestamp() + $7::bigint * interval '1 millisecond',
         statement_timestamp() + $8::bigint * interval '1 millisecond',
