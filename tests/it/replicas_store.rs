@@ -150,6 +150,29 @@ fn s23_a_database_that_has_lost_everything_is_given_it_again() {
 }
 
 #[test]
+fn s19_a_live_pair_takes_the_place_of_a_dead_one_that_did_not_come_from_it() {
+    let fleet = Fleet::of(1, Partner::new());
+    let other = Fleet::of(1, Partner::new());
+    other.order(0);
+    other.await_generation(2);
+    other.partner.revoke_refresh();
+    other.partner.revoke_access();
+    assert_eq!(other.replicas[0].get("/x").status, 503);
+    other.replicas[0].await_state("reauth_required");
+    let hex = |column: &str| other.row(&format!("encode({column}, 'hex')")).unwrap();
+    let own = fleet.row("encode(pair, 'hex')");
+    fleet.database.sql(&format!(
+        "UPDATE bearerd_credential SET revision = revision + 1, generation = 2, \
+         pair = decode('{}', 'hex'), record = decode('{}', 'hex'); \
+         SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'bearerd'",
+        hex("pair"),
+        hex("record")
+    ));
+    eventually("stored again", || fleet.row("encode(pair, 'hex')") == own);
+    assert_eq!((fleet.replicas[0].get("/x").status, fleet.partner.refreshes()), (200, 1));
+}
+
+#[test]
 fn s24_a_replica_cut_off_from_the_database_hands_its_pair_in_when_it_is_back() {
     let postgres = Postgres::start();
     let database = postgres.database();

@@ -99,6 +99,7 @@ impl Refresher {
                 warn!(partner = &*self.name, "what another replica has stored is dead; storing this one's");
                 self.keep_aside(&record).await;
                 self.credential.lineage.push(held);
+                self.credential.unsaved = true;
             }
             Kinship::Same | Kinship::Descendant => self.follow(stored, &record).await,
             Kinship::Stranger => {
