@@ -33,9 +33,11 @@ pub(super) struct Session {
 
 impl Session {
     pub(super) async fn prepare(client: Client) -> Result<Self, tokio_postgres::Error> {
+        // How long the lease holds, and whether the token is in doubt and the call ordered.
+        let claimed = [&DRAFT_TYPES[..], &[Type::INT8, Type::BOOL, Type::BOOL]].concat();
         let (read, claim, write) = tokio::try_join!(
             client.prepare(READ),
-            client.prepare_typed(CLAIM, &CLAIM_TYPES),
+            client.prepare_typed(CLAIM, &claimed),
             client.prepare_typed(WRITE, &DRAFT_TYPES),
         )?;
         Ok(Self { client, given_up: Notify::new(), read, claim, write })
@@ -206,26 +208,8 @@ const REVISIONS: &str = "SELECT partner, revision FROM bearerd_credential WHERE 
 const RECENT: &str = "SELECT partner, revision FROM bearerd_credential \
     WHERE changed_at > clock_timestamp() - interval '90 seconds'";
 
-/// Of the parameters of [`CLAIM`].
-const CLAIM_TYPES: [Type; 15] = [
-    Type::TEXT,
-    Type::INT8,
-    Type::BYTEA,
-    Type::BYTEA,
-    Type::BYTEA,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::INT8,
-    Type::BYTEA_ARRAY,
-    Type::INT8,
-    Type::INT8,
-    Type::BOOL,
-    Type::BOOL,
-];
-
-/// Of the parameters of [`WRITE`]: the partner, what a draft holds, and the pause.
+/// Of the parameters of both statements: the partner, what a draft holds, and how long the pause or the
+/// intent lasts.
 const DRAFT_TYPES: [Type; 12] = [
     Type::TEXT,
     Type::INT8,
