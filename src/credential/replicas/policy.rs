@@ -140,7 +140,11 @@ pub(super) fn learn(world: &mut World, replica: usize, call: &Call, outcome: &Ou
             let refresh = refresh.or_else(|| token.map(str::to_owned));
             let access = set.access.expose().to_owned();
             match refresh {
-                Some(refresh) => world.desk.arrived(&refresh, Some(&access), (replica, owner)),
+                Some(refresh) => {
+                    world.desk.arrived(&refresh, Some(&access), (replica, owner));
+                    // Given out again, it may be presented again.
+                    world.desk.issued(&refresh).into_iter().for_each(|issued| issued.refused = None);
+                }
                 // A login has started over.
                 None => world.desk.newest = None,
             }
