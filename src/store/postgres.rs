@@ -1,18 +1,19 @@
 //! Records in a PostgreSQL database that several bearerds share.
 //!
 //! [`Database`] says where it is, `connect` how a session with it begins, `migrate` what must be in
-//! it, `link` keeps one session up, `table` is the rows, and `error` what is made of refusals. What
-//! the replicas owe each other is told by `store::shared`.
+//! it, `link` keeps one session up, `rounds` says when to look whether a notification was missed,
+//! `table` is the rows, and `error` what is made of refusals. What the replicas owe each other is told
+//! by `store::shared`.
 //!
-//! Every session is with a server that takes writes,
-//! verified over TLS unless it is on this machine, and nothing that is asked of it is waited for
-//! without end.
+//! Every session is with a server that takes writes, verified over TLS unless it is on this machine,
+//! and nothing that is asked of it is waited for without end.
 
 mod connect;
 mod database;
 mod error;
 mod link;
 mod migrate;
+mod rounds;
 mod table;
 mod tls;
 
@@ -43,7 +44,7 @@ pub(super) async fn open(
     keys: Keys,
     clock: Arc<dyn Clock>,
 ) -> Result<SharedStore<PgTable>, StoreError> {
-    let (link, keeper) = Link::open(Connect::new(database)?).await?;
+    let (link, keeper) = Link::open(Connect::new(database)?, Arc::clone(&clock)).await?;
     let mut owner = [0; 8];
     getrandom::fill(&mut owner).map_err(|error| StoreError::Io {
         action: "draw a name for this process beside",

@@ -1,6 +1,6 @@
 //! Several replicas whose database is away, goes back in time, or is another's.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 
@@ -106,6 +106,28 @@ fn s23_a_database_that_has_lost_commits_is_given_them_again() {
     fleet.order(1);
     fleet.await_generation(5);
     assert_eq!(fleet.partner.refreshes(), 5);
+    fleet.partner.assert_no_spent_token_seen();
+}
+
+#[test]
+fn s26_a_replica_that_was_stopped_looks_at_all_rows_when_it_goes_on() {
+    let fleet = Fleet::of(1, Partner::new());
+    fleet.database.sql("CREATE TABLE before AS SELECT * FROM bearerd_credential");
+    fleet.order(0);
+    fleet.await_generation(2);
+    fleet.replicas[0].pause();
+    let stopped = Instant::now();
+    // Nobody is told, and the row does not look as if it had changed lately.
+    fleet.database.sql(
+        "UPDATE bearerd_credential c SET revision = b.revision, generation = b.generation, pair = b.pair, \
+         parent = b.parent, record = b.record, obtained_at = b.obtained_at, expires_at = b.expires_at, \
+         changed_at = b.changed_at - interval '1 hour' FROM before b WHERE b.partner = c.partner",
+    );
+    eventually("away for longer than a moment", || stopped.elapsed() > Duration::from_secs(6));
+    assert_eq!(fleet.stored(), 1);
+    fleet.replicas[0].resume();
+    eventually("looked at, and stored again", || fleet.stored() == 2);
+    assert_eq!(fleet.partner.refreshes(), 2);
     fleet.partner.assert_no_spent_token_seen();
 }
 

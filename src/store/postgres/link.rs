@@ -5,7 +5,8 @@
 //! session that is silent for too long is given up, and the next is begun within half a second.
 //!
 //! A notification can be lost with a session, so with a new one every row is compared with what is
-//! known here; and every [`REVIEW`], the rows that have changed lately.
+//! known here, and also when the machine was suspended; and twice a minute the rows that have changed
+//! lately ([`Rounds`]).
 
 use std::collections::HashMap;
 use std::fmt;
@@ -21,11 +22,10 @@ use tracing::{error, info};
 
 use super::connect::{Connect, Connection};
 use super::migrate;
+use super::rounds::{Look, Rounds};
 use super::table::Session;
+use crate::clock::Clock;
 use crate::store::StoreError;
-
-/// How often rows that have changed lately are looked at, whether or not a notification came.
-const REVIEW: Duration = Duration::from_secs(30);
 
 /// The pause between two attempts to begin a session; up to as much again is added by chance, so
 /// that replicas do not come all at once.
@@ -34,6 +34,7 @@ const PAUSE: Duration = Duration::from_millis(250);
 /// The session, for whoever asks something of the database.
 pub(super) struct Link {
     connect: Connect,
+    clock: Arc<dyn Clock>,
     session: watch::Sender<Result<Arc<Session>, String>>,
     rows: Mutex<HashMap<String, Known>>,
 }
@@ -50,9 +51,12 @@ struct Known {
 impl Link {
     /// Begins the first session, and keeps one up for as long as the task lives. That the database
     /// cannot be reached is not an error.
-    pub(super) async fn open(connect: Connect) -> Result<(Arc<Self>, Task), StoreError> {
+    pub(super) async fn open(
+        connect: Connect,
+        clock: Arc<dyn Clock>,
+    ) -> Result<(Arc<Self>, Task), StoreError> {
         let session = watch::Sender::new(Err("no session yet".to_owned()));
-        let link = Arc::new(Self { connect, session, rows: Mutex::default() });
+        let link = Arc::new(Self { connect, clock, session, rows: Mutex::default() });
         let first = match link.begin().await {
             Err(failure @ StoreError::Database { .. }) => return Err(failure),
             Err(failure) => Err(failure),
@@ -228,15 +232,19 @@ async fn keep(link: Arc<Link>, first: Result<Live, StoreError>) {
 
 /// Looks after a session until it has ended; why it has.
 async fn attend(link: &Link, live: &mut Live) -> String {
+    let mut rounds = Rounds::new(&link.clock);
     loop {
-        tokio::select! {
+        let look = tokio::select! {
             _ = &mut live.driver.0 => return "the session has ended".to_owned(),
             () = live.session.given_up.notified() => return "no answer in time".to_owned(),
-            () = tokio::time::sleep(REVIEW) => {
-                if let Err(failure) = link.review(&live.session).await {
-                    return problem(failure);
-                }
-            }
+            look = rounds.next() => look,
+        };
+        let looked = match look {
+            Look::Lately => link.review(&live.session).await,
+            Look::All => link.compare(&live.session).await,
+        };
+        if let Err(failure) = looked {
+            return problem(failure);
         }
     }
 }
