@@ -38,6 +38,7 @@ mod replay;
 mod replay_budget;
 mod replicas;
 mod replicas_chaos;
+mod replicas_commit;
 mod replicas_sql;
 mod replicas_store;
 mod reuse;

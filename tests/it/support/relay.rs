@@ -9,14 +9,20 @@ use std::thread;
 /// nothing comes of them.
 pub(crate) struct Relay {
     address: SocketAddr,
-    cut: Arc<(Mutex<bool>, Condvar)>,
+    cut: Arc<(Mutex<Cut>, Condvar)>,
+}
+
+#[derive(Clone, Copy, Default)]
+struct Cut {
+    there: bool,
+    back: bool,
 }
 
 impl Relay {
     pub(crate) fn to(target: SocketAddr) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let cut = Arc::new((Mutex::new(false), Condvar::new()));
+        let cut = Arc::new((Mutex::new(Cut::default()), Condvar::new()));
         let shared = Arc::clone(&cut);
         // Ends with the test's process.
         thread::spawn(move || {
@@ -25,8 +31,8 @@ impl Relay {
                 let Ok(far) = TcpStream::connect(target) else { continue };
                 let (near_too, far_too) = (near.try_clone().unwrap(), far.try_clone().unwrap());
                 let (one, other) = (Arc::clone(&shared), Arc::clone(&shared));
-                thread::spawn(move || pass_on(near, far, &one));
-                thread::spawn(move || pass_on(far_too, near_too, &other));
+                thread::spawn(move || pass_on(near, far, &one, |cut| cut.there));
+                thread::spawn(move || pass_on(far_too, near_too, &other, |cut| cut.back));
             }
         });
         Self { address, cut }
@@ -38,21 +44,26 @@ impl Relay {
 
     /// From here on nothing gets through.
     pub(crate) fn cut(&self) {
-        *self.cut.0.lock().unwrap() = true;
+        *self.cut.0.lock().unwrap() = Cut { there: true, back: true };
+    }
+
+    /// From here on what is asked arrives, and nothing is heard of it.
+    pub(crate) fn cut_answers(&self) {
+        self.cut.0.lock().unwrap().back = true;
     }
 
     /// What was held up meanwhile gets through, and all that follows.
     pub(crate) fn mend(&self) {
-        *self.cut.0.lock().unwrap() = false;
+        *self.cut.0.lock().unwrap() = Cut::default();
         self.cut.1.notify_all();
     }
 }
 
-fn pass_on(mut from: TcpStream, mut to: TcpStream, cut: &(Mutex<bool>, Condvar)) {
+fn pass_on(mut from: TcpStream, mut to: TcpStream, cut: &(Mutex<Cut>, Condvar), is_cut: fn(&Cut) -> bool) {
     let mut room = [0; 16 * 1024];
     while let Ok(read) = from.read(&mut room) {
         let held = cut.0.lock().unwrap();
-        drop(cut.1.wait_while(held, |cut| *cut).unwrap());
+        drop(cut.1.wait_while(held, |cut| is_cut(cut)).unwrap());
         if read == 0 || to.write_all(&room[..read]).is_err() {
             break;
         }
