@@ -183,6 +183,30 @@ fn s19_a_refusal_that_another_was_given_meanwhile_does_not_keep_a_late_pair_out(
 }
 
 #[test]
+fn s29_a_slow_call_is_nobody_elses_even_when_its_lease_is_over() {
+    let fleet = Fleet::of(2, Partner::new());
+    let gate = fleet.partner.hold_refreshes();
+    fleet.order(0);
+    gate.await_arrivals(1);
+    let covered = "lease_owner = intent_owner AND lease_until >= intent_deadline";
+    assert_eq!(fleet.row(covered).as_deref(), Some("t"), "it never has to be renewed");
+    fleet.database.sql("UPDATE bearerd_credential SET lease_until = clock_timestamp() - interval '1 hour'");
+    let since = fleet.database.value("SELECT clock_timestamp()").unwrap();
+    fleet.order(1);
+    eventually("asked by the other, and answered", || {
+        let asked = format!(
+            "SELECT count(*) FROM pg_stat_activity \
+             WHERE usename = 'bearerd' AND state = 'idle' AND query_start > '{since}'"
+        );
+        fleet.database.value(&asked).as_deref() != Some("0")
+    });
+    gate.open();
+    fleet.await_generation(2);
+    assert_eq!((fleet.partner.refreshes(), fleet.stored()), (2, 2));
+    fleet.partner.assert_no_spent_token_seen();
+}
+
+#[test]
 fn s02_what_a_killed_replica_was_doing_is_known_to_the_others_and_to_itself() {
     let mut fleet = Fleet::with(2, Partner::new(), |_, config| {
         config.set("partner.refresh.timeout", "1s").set("partner.refresh.grace", "1h")
