@@ -21,7 +21,7 @@ use super::world::{LOGIN, Shared, Tally, World, lock};
 use crate::clock::Clock;
 use crate::credential::seeds::Outcome;
 use crate::credential::testing::{refresh, secs};
-use crate::credential::{Pair, Refresher, Settings, State};
+use crate::credential::{ImportError, Pair, Refresher, Settings, State};
 use crate::metrics::CredentialMetrics;
 use crate::partner::TokenEndpoint;
 use crate::store::{Journal, Keys, SharedStore, Store, StoreKey};
@@ -205,7 +205,7 @@ async fn conclude(world: &Shared) {
         };
         return w.count(what);
     }
-    let (handle, log_in) = {
+    let (replica, log_in) = {
         let w = &mut *lock(world);
         let states: Vec<_> = states(w).iter().map(|state| state.map_or("none", State::as_str)).collect();
         if w.plan.is_quiet() {
@@ -220,21 +220,39 @@ async fn conclude(world: &Shared) {
         w.tell(|_| "the operator helps".to_owned());
         w.desk.enroll("operators");
         w.desk.login_refused = false;
-        let replica = w.rng.usize(..w.plan.replicas);
-        w.replicas[replica].ordered = true;
-        (w.replicas[replica].handle.clone(), w.plan.login && w.rng.bool())
+        (w.rng.usize(..w.plan.replicas), w.plan.login && w.rng.bool())
     };
-    let Some(handle) = handle else { return lock(world).violate("a replica does not run") };
-    if log_in {
-        handle.refresh().await;
-    } else if let Err(error) = handle.import(Pair { refresh: refresh("operators"), access: None }).await {
-        lock(world).violate(format!("the operator's import failed: {error}"));
+    if let Err(error) = help(world, replica, log_in).await {
+        return lock(world).violate(format!("the operator's word was not taken: {error}"));
     }
     if until_valid(world, true).await {
         lock(world).count("ended with an operator's help");
     } else {
         lock(world).violate("the operator could not help");
     }
+}
+
+/// The operator's word to one replica, and again if that was about to end.
+async fn help(world: &Shared, replica: usize, log_in: bool) -> Result<(), ImportError> {
+    let mut result = Err(ImportError::Ended);
+    for _ in 0..100 {
+        let handle = {
+            let slot = &mut lock(world).replicas[replica];
+            slot.ordered = true;
+            slot.handle.clone()
+        };
+        if let Some(handle) = handle {
+            result = match log_in {
+                true => handle.refresh().await.map(drop).ok_or(ImportError::Ended),
+                false => handle.import(Pair { refresh: refresh("operators"), access: None }).await.map(drop),
+            };
+        }
+        if !matches!(result, Err(ImportError::Ended)) {
+            break;
+        }
+        tokio::time::sleep(secs(1)).await;
+    }
+    result
 }
 
 fn states(world: &World) -> Vec<Option<State>> {
