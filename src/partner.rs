@@ -147,7 +147,8 @@ pub struct TokenSet {
     pub access: AccessToken,
     /// Its lifetime, from `expires_in` or the token's own `exp`; `None` if neither was usable.
     pub lifetime: Option<Duration>,
-    /// The new refresh token; `None` means that the old one stays (RFC 6749 section 6).
+    /// The new refresh token; `None` means that the one that was presented stays (RFC 6749 section 6),
+    /// and after a login that there is none.
     pub refresh: Option<RefreshToken>,
 }
 

@@ -253,8 +253,10 @@ impl Refresher {
         let outcome = self.settings.endpoint.refresh(&token, by).await;
         self.account_for("refresh", &outcome, sent_at);
         match outcome {
-            Outcome::Renewed(set) => {
+            Outcome::Renewed(mut set) => {
                 self.credential.was_accepted(&token);
+                // RFC 6749, section 6: one in whose place none was given goes on.
+                set.refresh.get_or_insert(token);
                 self.renewed(set, sent_at).await;
             }
             Outcome::NotSent(_) => self.try_later(None).await,
@@ -274,11 +276,8 @@ impl Refresher {
         let outcome = self.settings.endpoint.login(by).await;
         self.account_for("login", &outcome, sent_at);
         match outcome {
-            Outcome::Renewed(set) => {
-                // Whether or not the login brought one, the refresh token before it has had its day.
-                self.credential.started_over();
-                self.renewed(set, sent_at).await;
-            }
+            // Whether or not the login brought one, the refresh token before it has had its day.
+            Outcome::Renewed(set) => self.renewed(set, sent_at).await,
             Outcome::NotSent(_) | Outcome::Unknown(_) => self.try_later(None).await,
             Outcome::Busy { retry_after, .. } => self.try_later(retry_after).await,
             Outcome::Refused(_) => {
@@ -370,7 +369,8 @@ impl Refresher {
         self.credential.take_up(pair.refresh.clone());
         match &pair.access {
             Some((access, lifetime)) => {
-                let set = TokenSet { access: access.clone(), lifetime: Some(*lifetime), refresh: None };
+                let (access, refresh) = (access.clone(), Some(pair.refresh.clone()));
+                let set = TokenSet { access, lifetime: Some(*lifetime), refresh };
                 let jitter = self.rng.f64();
                 self.credential.renewed(set, now, now, &self.settings.policy, jitter);
             }

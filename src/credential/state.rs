@@ -224,7 +224,8 @@ impl Credential {
         self.lineage.push(pair);
     }
 
-    /// A call that was sent at `sent_at` brought `set` at `now`. `jitter` is from 0 to 1.
+    /// A call that was sent at `sent_at` brought `set` at `now`, whose refresh token, or none, is the one
+    /// to present next. `jitter` is from 0 to 1.
     pub fn renewed(&mut self, set: TokenSet, sent_at: Moment, now: Moment, policy: &Policy, jitter: f64) {
         self.succeed();
         let life = set.lifetime.unwrap_or(policy.default_lifetime).clamp(LIFETIME.0, LIFETIME.1);
@@ -232,9 +233,7 @@ impl Credential {
         let refresh_at = schedule::refresh_at(sent_at, expires_at, policy, jitter);
         self.access = Some(Access { token: set.access, obtained_at: sent_at, refresh_at, expires_at });
         self.generation = self.generation.next();
-        if let Some(refresh) = set.refresh {
-            self.refresh = Some(refresh);
-        }
+        self.refresh = set.refresh;
         self.standing = Standing::Unspent;
         self.refused = false;
         self.wanted = false;
@@ -299,12 +298,6 @@ impl Credential {
         self.standing = Standing::Unspent;
         self.failures = 0;
         self.not_before = Moment::default();
-    }
-
-    /// A login has started over: the refresh token before it has had its day.
-    pub fn started_over(&mut self) {
-        self.succeed();
-        self.refresh = None;
     }
 
     /// Takes up the configured seed, so that it counts as presented from now on, and is at once.

@@ -162,7 +162,9 @@ fn commit(world: &mut World, replica: usize, change: Change) -> i64 {
     }
     world.tell(|_| {
         format!(
-            "  commit {number} by {replica}: {:?} generation {} {:?} intent {:?} lease {:?}",
+            "  commit {number} by {replica}: {:02x?} from {:02x?}, {:?} generation {} {:?} intent {:?} lease {:?}",
+            &row.pair.0[..2],
+            row.parent.as_ref().map(|parent| &parent.0[..2]),
             refresh_of(&row.clear),
             draft.generation,
             row.clear.standing,

@@ -203,10 +203,12 @@ fn a_new_token_settles_what_was_asked_for_but_not_a_login_that_was_refused() {
 }
 
 #[test]
-fn s38_without_a_new_refresh_token_the_old_one_stays() {
+fn what_a_login_brings_descends_from_what_was_held_before() {
     let mut c = held();
+    let before = c.pair();
     c.renewed(set("a2", ""), START, START, &policy(), 0.0);
-    assert_eq!((c.generation, c.refresh.unwrap().expose()), (Generation(4), "r"));
+    assert!(c.refresh.is_none());
+    assert_eq!((c.lineage.parent(), c.lineage.len()), (Some(before), 2));
 }
 
 #[test]
@@ -363,7 +365,6 @@ fn a_login_that_helped_one_process_is_open_to_the_others() {
     let refused = Some(Digest([1; 32]));
     let mut own = Credential { login: refused, login_refused: refused, ..held() };
     let mut stored = Credential { login_refused: None, ..own.clone() };
-    stored.started_over();
     stored.renewed(set("b", "s"), START, START, &policy(), 0.0);
     own.take_over(stored);
     assert!(own.can_log_in());

@@ -132,3 +132,12 @@ async fn s37_lives_shorter_than_the_calls_leave_room_for_orders_and_for_the_end(
     rig.stop.stop().await;
     rig.task.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn s38_a_refresh_token_in_whose_place_none_is_given_is_presented_again() {
+    let setup = Setup::default();
+    setup.partner.answer([set("a1", ""), set("a2", "")].map(Outcome::Renewed));
+    let rig = setup.start().await;
+    rig.until_generation(2).await;
+    assert_eq!(rig.presented(), ["seed", "seed"]);
+}
