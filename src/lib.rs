@@ -78,7 +78,7 @@
 //! [`app`] composes the parts from a [`config::Config`]; [`cli`] is the command line. A module uses
 //! those below it in this list and never one above: `cli`, `app`, `config`, `admin`, `listener`,
 //! `proxy`, `upstream`, `sandbox`, `credential`, `partner`, `store`, `metrics`, `telemetry`,
-//! `incoming`, `http1`, `descriptors`, `trust`, `token`, `clock`.
+//! `incoming`, `http1`, `descriptors`, `trust`, `secret_file`, `token`, `clock`.
 //!
 //! # Embedding
 //!
@@ -101,6 +101,7 @@ pub mod metrics;
 pub mod partner;
 pub mod proxy;
 pub mod sandbox;
+pub mod secret_file;
 pub mod store;
 pub mod telemetry;
 pub mod token;

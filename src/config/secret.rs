@@ -1,9 +1,7 @@
 //! Secrets: by value, from a file or from the environment.
 
 use std::env::VarError;
-use std::fs::File;
-use std::io::Read;
-use std::path::Path;
+use std::path::PathBuf;
 
 use secrecy::SecretString;
 use toml::de::DeValue;
@@ -12,11 +10,9 @@ use zeroize::Zeroizing;
 use super::section::Section;
 use super::value::{kind, path_quoted, quoted, shape};
 use crate::partner::envelope::EnvelopeKey;
+use crate::secret_file;
 use crate::store::StoreKey;
 use crate::token::RefreshToken;
-
-/// The largest secret file taken, in bytes.
-const MAX_FILE: usize = 64 * 1024;
 
 /// A secret that has been found, and where.
 struct Found {
@@ -25,6 +21,8 @@ struct Found {
     key: String,
     /// For messages: empty, or where the text came from.
     place: String,
+    /// The file that it was in, if it was in one.
+    file: Option<PathBuf>,
 }
 
 impl Section<'_, '_> {
@@ -36,10 +34,21 @@ impl Section<'_, '_> {
         expected: &str,
         parse: impl FnOnce(&str) -> Result<T, String>,
     ) -> Option<T> {
+        self.secret_and_file(key, expected, parse).map(|(secret, _)| secret)
+    }
+
+    /// The same, and the file that it was in, if it was in one: for who reads that again.
+    pub(super) fn secret_and_file<T>(
+        &mut self,
+        key: &str,
+        expected: &str,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> Option<(T, Option<PathBuf>)> {
         let found = self.find_secret(key)?;
         parse(&found.text)
             .map_err(|wrong| self.wrong(&found.key, format!("{expected}{}", found.place), wrong))
             .ok()
+            .map(|secret| (secret, found.file))
     }
 
     /// Reports the secret `key` if it was not there in any form.
@@ -68,7 +77,7 @@ impl Section<'_, '_> {
         if let Some(value) = value {
             let text = value.map_err(|kind| self.wrong(&name, "a string", kind)).ok()?;
             self.row(key, "\"...\"  (in this file)");
-            Some(Found { text, key: name, place: String::new() })
+            Some(Found { text, key: name, place: String::new(), file: None })
         } else if let Some(file) = file {
             let file = file.map_err(|kind| self.wrong(&name_file, "a path", kind)).ok()?;
             self.secret_file(key, name_file, &file)
@@ -86,11 +95,11 @@ impl Section<'_, '_> {
             self.wrong(&name, "a path", quoted(file));
             return None;
         }
-        let text = read_file(&path)
+        let text = secret_file::read(&path)
             .map_err(|problem| self.wrong(&name, "a readable text file", format!("{shown}: {problem}")))
             .ok()?;
         self.row(key, format!("\"...\"  (from the file {shown})"));
-        Some(Found { text, key: name, place: format!(" in {shown}") })
+        Some(Found { text, key: name, place: format!(" in {shown}"), file: Some(path) })
     }
 
     fn secret_env(&mut self, key: &str, name: String, variable: &str) -> Option<Found> {
@@ -104,7 +113,8 @@ impl Section<'_, '_> {
         match self.cx.env(variable) {
             Ok(text) => {
                 self.row(key, format!("\"...\"  (from the variable {shown})"));
-                Some(Found { text: Zeroizing::new(text), key: name, place: format!(" in {shown}") })
+                let place = format!(" in {shown}");
+                Some(Found { text: Zeroizing::new(text), key: name, place, file: None })
             }
             Err(VarError::NotPresent) => {
                 self.wrong(&name, expected, format!("{shown}, which is not"));
@@ -124,26 +134,6 @@ fn hidden(value: DeValue<'_>) -> Result<Zeroizing<String>, &'static str> {
         DeValue::String(text) => Ok(Zeroizing::new(text.into_owned())),
         other => Err(kind(&other)),
     }
-}
-
-/// The text of a secret file, without the one line break at its end that editors and `echo` put
-/// there. Symlinks are followed, because that is how Kubernetes makes such files.
-fn read_file(path: &Path) -> Result<Zeroizing<String>, String> {
-    // Before it is opened, because opening a pipe would wait for its writer.
-    let meta = std::fs::metadata(path).map_err(|error| error.to_string())?;
-    if !meta.is_file() {
-        return Err(if meta.is_dir() { "a directory" } else { "not a regular file" }.to_owned());
-    }
-    // Room for the largest, so that no copy is left behind by growing.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
-    let file = File::open(path).map_err(|error| error.to_string())?;
-    file.take(MAX_FILE as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
-    if bytes.len() > MAX_FILE {
-        return Err("more than 64 KiB".to_owned());
-    }
-    let text = std::str::from_utf8(&bytes).map_err(|_| "not UTF-8".to_owned())?;
-    let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(Zeroizing::new(text.to_owned()))
 }
 
 pub(super) const HEX_KEY: &str = "64 hex digits";

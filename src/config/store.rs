@@ -24,15 +24,20 @@ pub(super) fn read<'c>(cx: &'c Context<'c>, root: &mut Section<'c, '_>) -> store
             s.remark("without a key the tokens in this directory are not encrypted");
         }
     }
-    let url = s.secret("url", Database::EXPECTED, |text| match postgres {
+    let url = s.secret_and_file("url", Database::EXPECTED, |text| match postgres {
         // Nothing is said of a URL that should not be there.
         false => Ok(None),
         true => Database::parse(text).map(Some).map_err(str::to_owned),
     });
+    let url = url.and_then(|(database, url_file)| {
+        let mut database = database?;
+        database.url_file = url_file;
+        Some(database)
+    });
     let ca_file = s.ca_file();
     let kind = match postgres {
         false => file(&s),
-        true => database(&mut s, url.flatten(), ca_file),
+        true => database(&mut s, url, ca_file),
     };
     s.finish();
     store::Config { kind, path, key, previous_key }

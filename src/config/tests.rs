@@ -238,6 +238,7 @@ fn a_database_is_understood() {
     assert_eq!(database.to_string(), "one:5432,two:6432/tokens");
     assert!(database.uses_tls());
     assert_eq!(database.ca_file.as_deref(), Some(dir.path().join("ca.pem").as_path()));
+    assert_eq!(database.url_file.as_deref(), Some(dir.path().join("url").as_path()));
     assert_eq!(config.store.path, dir.path().join("state"));
     let files: Vec<_> = ["url", "ca.pem"].map(|name| dir.path().join(name)).into();
     assert_eq!(config.secret_files, files);

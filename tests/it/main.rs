@@ -33,6 +33,7 @@ mod kept;
 mod outcomes;
 mod overload;
 mod panics;
+mod postgres_operators;
 mod postgres_start;
 mod replay;
 mod replay_budget;

@@ -11,6 +11,7 @@ use tokio_postgres::{Client, SimpleQueryMessage, Socket};
 use super::database::{Database, Server};
 use super::error::{Failure, at};
 use super::tls::{Encrypted, MakeTls};
+use crate::secret_file;
 use crate::store::StoreError;
 use crate::trust::{Trust, TrustError};
 
@@ -63,7 +64,8 @@ impl Connect {
     /// time; [`StoreError::Database`] if all refuse.
     pub async fn connect(&self) -> Result<(Client, Connection), StoreError> {
         let deadline = Instant::now() + Self::TIMEOUT;
-        let servers = self.database.servers();
+        let database = self.current(deadline).await.map_err(|failure| at(&self.database, failure))?;
+        let servers = database.servers();
         let mut failures = Vec::new();
         for (tried, server) in servers.iter().enumerate() {
             // Each gets an equal share of the time that is left, so that one which swallows packets
@@ -115,6 +117,33 @@ impl Connect {
     /// What `error`, one of the library's about a session with this database, comes to.
     pub fn error(&self, error: &tokio_postgres::Error) -> StoreError {
         at(&self.database, Failure::of(error))
+    }
+
+    /// The database as its URL's file has it now, so that another user or password is taken up when the
+    /// one before is refused. It must be the same database: another one, which other replicas do not use
+    /// yet, is none to share a credential in.
+    async fn current(&self, by: Instant) -> Result<Database, Failure> {
+        let Some(file) = self.database.url_file.clone() else { return Ok(self.database.clone()) };
+        let shown = file.display().to_string();
+        let away = |problem: &str| Failure::Away(format!("store.url_file: {shown}: {problem}"));
+        // It may be on a disk that does not answer.
+        let reading = tokio::task::spawn_blocking(move || secret_file::read(&file));
+        let text = match timeout_at(by, reading).await {
+            Ok(Ok(read)) => read.map_err(|problem| away(&problem))?,
+            Ok(Err(failed)) => return Err(away(&failed.to_string())),
+            Err(_) => return Err(away("not read in time")),
+        };
+        let read = Database::parse(&text)
+            .map_err(|found| away(&format!("expected {}, found {found}", Database::EXPECTED)))?;
+        if !self.database.is_same_place(&read) {
+            return Err(Failure::Refused {
+                problem: format!(
+                    "store.url_file: {shown}: not only another user or password, but another URL"
+                ),
+                remedy: "restart bearerd to take it up, or put the one before back".to_owned(),
+            });
+        }
+        Ok(read)
     }
 
     async fn begin(&self, server: &Server) -> Result<(Client, Connection), Failure> {

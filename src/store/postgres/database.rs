@@ -17,6 +17,8 @@ pub struct Database {
     name: String,
     /// PEM file of the certificate authorities to trust instead of the system's.
     pub ca_file: Option<PathBuf>,
+    /// The file that the URL was in. Each session is begun with what is in it by then.
+    pub url_file: Option<PathBuf>,
 }
 
 /// One host, and all that it takes to begin a session there.
@@ -53,12 +55,31 @@ impl Database {
         if name.contains(char::is_control) {
             return Err("a control character");
         }
-        Ok(Self { name, servers, ca_file: None })
+        Ok(Self { name, servers, ca_file: None, url_file: None })
     }
 
     /// Whether any of its hosts is spoken to over TLS.
     pub fn uses_tls(&self) -> bool {
         self.servers.iter().any(Server::is_tls)
+    }
+
+    /// Whether both are one database, reached in the same way. Where the URL is in a file, user and
+    /// password may differ: they are read there again.
+    pub fn is_same(&self, other: &Self) -> bool {
+        let by_file = self.url_file.is_some()
+            && self.url_file == other.url_file
+            && self.ca_file == other.ca_file
+            && self.is_same_place(other);
+        by_file || self == other
+    }
+
+    /// Whether both lead to the same place, whoever goes there.
+    pub(super) fn is_same_place(&self, other: &Self) -> bool {
+        let place = |database: &Self| -> Vec<Server> {
+            let servers = database.servers.iter().cloned();
+            servers.map(Server::for_nobody).collect()
+        };
+        self.name == other.name && place(self) == place(other)
     }
 
     pub(super) fn servers(&self) -> &[Server] {
@@ -82,6 +103,12 @@ impl fmt::Debug for Database {
 impl Server {
     pub(super) fn is_tls(&self) -> bool {
         self.config.get_ssl_mode() == SslMode::Require
+    }
+
+    /// The same without user and password.
+    fn for_nobody(mut self) -> Self {
+        self.config.user("").password("");
+        self
     }
 }
 
@@ -286,6 +313,32 @@ mod tests {
             let refused = Database::parse(url).err().unwrap_or_else(|| panic!("{url} is taken"));
             assert!(refused.contains(found), "{url}: {refused}");
         }
+    }
+
+    #[test]
+    fn with_a_file_another_user_and_password_are_no_other_database() {
+        let database = |url: &str, file: Option<&str>| {
+            let parsed = Database::parse(url).unwrap();
+            Database { url_file: file.map(PathBuf::from), ..parsed }
+        };
+        let same =
+            |one: &str, other: &str, file: Option<&str>| database(one, file).is_same(&database(other, file));
+        let url = "postgres://u:p@h,i/b";
+        assert!(same(url, url, None) && same(url, url, Some("url")));
+        for other in ["postgres://u:q@h,i/b", "postgres://v:q@h,i/b", "postgres://u@h,i/b"] {
+            assert!(same(url, other, Some("url")), "{other}");
+            assert!(!same(url, other, None), "{other}");
+        }
+        for other in [
+            "postgres://u:p@h/b",
+            "postgres://u:p@h,i/c",
+            "postgres://u:p@h,i:1/b",
+            "postgres://u:p@h,i/b?options=-csearch_path%3Dc",
+            "host=h,i hostaddr=10.0.0.1,10.0.0.2 dbname=b user=u password=p",
+        ] {
+            assert!(!same(url, other, Some("url")), "{other}");
+        }
+        assert!(!database(url, Some("one")).is_same(&database(url, Some("other"))));
     }
 
     #[test]

@@ -31,6 +31,9 @@ use crate::store::StoreError;
 /// that replicas do not come all at once.
 const PAUSE: Duration = Duration::from_millis(250);
 
+/// How many different problems are told while there is no session.
+const PROBLEMS: usize = 8;
+
 /// The session, for whoever asks something of the database.
 pub(super) struct Link {
     connect: Connect,
@@ -202,7 +205,7 @@ impl Drop for Task {
 async fn keep(link: Arc<Link>, first: Result<Live, StoreError>) {
     let database = link.connect.database().to_string();
     let mut next = Some(first);
-    let mut was_there = true;
+    let mut said: Vec<String> = Vec::new();
     loop {
         let begun = match next.take() {
             Some(begun) => begun,
@@ -211,20 +214,21 @@ async fn keep(link: Arc<Link>, first: Result<Live, StoreError>) {
         let problem = match begun {
             Ok(mut live) => {
                 info!(database, "connected");
-                was_there = true;
+                said.clear();
                 let _ = link.session.send_replace(Ok(Arc::clone(&live.session)));
                 link.wake_who_failed();
                 attend(&link, &mut live).await
             }
             Err(failure) => problem(failure),
         };
-        if was_there {
+        // Each once: a session that has ended says less than why the next cannot be begun.
+        if said.len() < PROBLEMS && !said.contains(&problem) {
             error!(
                 database,
                 problem, "the database cannot be used; what is held is served, and nothing is refreshed"
             );
+            said.push(problem.clone());
         }
-        was_there = false;
         let _ = link.session.send_replace(Err(problem));
         tokio::time::sleep(PAUSE + PAUSE.mul_f64(fastrand::f64())).await;
     }

@@ -1,0 +1,83 @@
+//! What operators do with a database that several replicas share, and what they see of it.
+
+use crate::support::client::Request;
+use crate::support::config::Config;
+use crate::support::eventually;
+use crate::support::fleet::Fleet;
+use crate::support::gateway::Gateway;
+use crate::support::partner::Partner;
+use crate::support::secrets::marked;
+
+/// Whether `gateway` has lost its session for a reason that says `why`.
+fn has_lost_it(gateway: &Gateway, why: &str) -> bool {
+    let lost = |line: &serde_json::Value| {
+        line["message"].as_str().is_some_and(|message| message.starts_with("the database cannot be used"))
+            && line["problem"].as_str().is_some_and(|problem| problem.contains(why))
+    };
+    gateway.log_lines().iter().any(lost)
+}
+
+fn sessions(gateway: &Gateway) -> usize {
+    gateway.log_lines().iter().filter(|line| line["message"] == "connected").count()
+}
+
+fn end_sessions(fleet: &Fleet) {
+    fleet
+        .database
+        .sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'bearerd'");
+}
+
+#[test]
+fn a_password_that_was_exchanged_in_its_file_is_taken_up_by_the_next_session() {
+    let fleet = Fleet::of(1, Partner::new());
+    let gateway = &fleet.replicas[0];
+    let password = marked("rotated");
+    fleet.postgres.sql(&format!("ALTER ROLE bearerd PASSWORD '{password}'"));
+    end_sessions(&fleet);
+    eventually("refused", || has_lost_it(gateway, "wrong user or password (28P01)"));
+    gateway.dir.write("url", fleet.database.url_of("bearerd", &password));
+    eventually("connected again", || sessions(gateway) == 2);
+    fleet.order(0);
+    fleet.await_generation(2);
+    assert_eq!((fleet.stored(), gateway.get("/x").status), (2, 200));
+}
+
+#[test]
+fn a_user_that_was_exchanged_in_the_urls_file_is_no_change_that_a_reload_refuses() {
+    let fleet = Fleet::of(1, Partner::new());
+    let gateway = &fleet.replicas[0];
+    let password = marked("another");
+    fleet.postgres.sql(&format!("CREATE ROLE another LOGIN PASSWORD '{password}' IN ROLE bearerd"));
+    let url = fleet.database.url_of("another", &password);
+    let config = Config::to(&fleet.partner).with_database_url(&url).with_admin_socket();
+    gateway.reload(&config.set("server.allow_browsers", true));
+    let from_a_page = Request::get("/x").with("Origin", "http://page.example");
+    eventually("reloaded", || gateway.send(&from_a_page).status == 200);
+    end_sessions(&fleet);
+    eventually("connected again", || sessions(gateway) == 2);
+    let user = "SELECT DISTINCT usename FROM pg_stat_activity WHERE application_name = 'bearerd'";
+    assert_eq!(fleet.database.value(user).as_deref(), Some("another"));
+}
+
+#[test]
+fn without_the_urls_file_no_session_begins_and_what_is_held_serves() {
+    let fleet = Fleet::of(1, Partner::new());
+    let gateway = &fleet.replicas[0];
+    for (count, url, why) in [
+        (2, None, "store.url_file: "),
+        (3, Some(String::new()), "expected a PostgreSQL URL such as "),
+        (4, Some(fleet.database.owner_url().replace("/test0", "/test1")), "but another URL; restart bearerd"),
+    ] {
+        match url {
+            None => std::fs::remove_file(gateway.dir.file("url")).unwrap(),
+            Some(url) => drop(gateway.dir.write("url", url)),
+        }
+        end_sessions(&fleet);
+        eventually(why, || has_lost_it(gateway, why));
+        assert_eq!(gateway.get("/x").status, 200, "{why}");
+        gateway.dir.write("url", fleet.database.url());
+        eventually("connected again", || sessions(gateway) == count);
+    }
+    fleet.order(0);
+    fleet.await_generation(2);
+}
