@@ -48,7 +48,7 @@ fn run(arguments: impl IntoIterator<Item = OsString>) -> Result<(), Failure> {
         Command::Sandbox(options) => sandbox::run(file, &options),
         Command::Store(command) => {
             keep_memory_private();
-            store::run(&load(file)?, command)
+            store::run(&Source::read(path(file))?, command)
         }
         Command::Token(command) => {
             keep_memory_private();

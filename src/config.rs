@@ -92,6 +92,17 @@ impl Config {
         })
     }
 
+    /// Makes sense of where the records of `source` are, and of nothing else in it: for who works on the
+    /// database alone, and may have no partner's secrets and no key.
+    pub fn resolve_store(source: &Source) -> Result<crate::store::Kind, Errors> {
+        let tree = DeTable::parse(&source.text).map_err(|error| Errors::syntax(source, &error))?;
+        let env = |name: &str| std::env::var(name);
+        let cx = Context::new(source, &env);
+        let kind = store::read_kind(&mut Section::root(&cx, tree.into_inner()));
+        cx.finish()?;
+        Ok(kind)
+    }
+
     /// Every key with its value in force, defaults included, one per line. Secrets are masked, with
     /// a word on where each came from.
     pub fn show(&self) -> String {

@@ -3,7 +3,7 @@
 use clap::Subcommand;
 
 use super::output::{Failure, print};
-use crate::config::Config;
+use crate::config::{Config, Source};
 use crate::store::postgres::{self, Connect, Database, Migrated};
 use crate::store::{Kind, StoreError};
 
@@ -15,7 +15,8 @@ pub(super) enum Command {
     /// Applies the migrations that are missing, in order, each whole or not at all. Does no harm
     /// when there is nothing to do, when bearerds run on the database, or when it is run twice at
     /// once. To be run with a configuration whose store.url is that of the tables' owner; bearerd
-    /// itself needs far less.
+    /// itself needs far less. Nothing of the configuration but kind, url and ca_file of [store] is
+    /// read: no key, no partner and none of their secrets need be there.
     #[command(
         verbatim_doc_comment,
         after_help = "\
@@ -28,14 +29,14 @@ as a store.kind other than \"postgres\"; 1 if something could not be done."
 }
 
 /// Carries out `command`.
-pub(super) fn run(config: &Config, command: Command) -> Result<(), Failure> {
-    let Kind::Postgres(database) = &config.store.kind else {
+pub(super) fn run(source: &Source, command: Command) -> Result<(), Failure> {
+    let Kind::Postgres(database) = Config::resolve_store(source)? else {
         return Err(Failure::usage(
             "store.kind: expected \"postgres\", which alone has migrations, found \"file\"",
         ));
     };
     match command {
-        Command::Migrate => migrate(database),
+        Command::Migrate => migrate(&database),
     }
 }
 

@@ -10,7 +10,7 @@ use crate::store::{self, Kind};
 
 pub(super) fn read<'c>(cx: &'c Context<'c>, root: &mut Section<'c, '_>) -> store::Config {
     let (mut s, _) = root.section("store");
-    let postgres = s.choice("kind", "file", &[("file", false), ("postgres", true)]).unwrap_or(false);
+    let postgres = is_postgres(&mut s);
     let path = s.text("path", "a directory", |text| address::is_path(text).map(|_| cx.path(text)));
     let path = path.unwrap_or_else(|| cx.path("state"));
     s.row("path", path.display());
@@ -24,6 +24,34 @@ pub(super) fn read<'c>(cx: &'c Context<'c>, root: &mut Section<'c, '_>) -> store
             s.remark("without a key the tokens in this directory are not encrypted");
         }
     }
+    if postgres {
+        s.require_secret("key", "64 hex digits, which kind \"postgres\" needs");
+    }
+    let kind = kind(&mut s, postgres);
+    s.finish();
+    store::Config { kind, path, key, previous_key }
+}
+
+/// Where the records are, and nothing of how they are kept: keys are not read, and may be missing.
+pub(super) fn read_kind(root: &mut Section<'_, '_>) -> Kind {
+    let (mut s, _) = root.section("store");
+    let postgres = is_postgres(&mut s);
+    for key in ["key", "previous_key"] {
+        for key in [key, &format!("{key}_file"), &format!("{key}_env")] {
+            s.take(key);
+        }
+    }
+    s.take("path");
+    let kind = kind(&mut s, postgres);
+    s.finish();
+    kind
+}
+
+fn is_postgres(s: &mut Section<'_, '_>) -> bool {
+    s.choice("kind", "file", &[("file", false), ("postgres", true)]).unwrap_or(false)
+}
+
+fn kind(s: &mut Section<'_, '_>, postgres: bool) -> Kind {
     let url = s.secret_and_file("url", Database::EXPECTED, |text| match postgres {
         // Nothing is said of a URL that should not be there.
         false => Ok(None),
@@ -35,12 +63,10 @@ pub(super) fn read<'c>(cx: &'c Context<'c>, root: &mut Section<'c, '_>) -> store
         Some(database)
     });
     let ca_file = s.ca_file();
-    let kind = match postgres {
-        false => file(&s),
-        true => database(&mut s, url, ca_file),
-    };
-    s.finish();
-    store::Config { kind, path, key, previous_key }
+    match postgres {
+        false => file(s),
+        true => database(s, url, ca_file),
+    }
 }
 
 /// Nothing of a database.
@@ -54,7 +80,6 @@ fn file(s: &Section<'_, '_>) -> Kind {
 }
 
 fn database(s: &mut Section<'_, '_>, url: Option<Database>, ca_file: Option<PathBuf>) -> Kind {
-    s.require_secret("key", "64 hex digits, which kind \"postgres\" needs");
     s.require_secret("url", Database::EXPECTED);
     // What stands in for a wrong one counts for nothing, because it was reported.
     let Some(mut database) = url else { return Kind::File };

@@ -250,6 +250,31 @@ fn a_database_is_understood() {
 }
 
 #[test]
+fn a_database_is_understood_without_what_else_the_file_needs() {
+    let elsewhere = "\"/no/such/file\"";
+    let store =
+        format!("kind = \"postgres\"\nkey_file = {elsewhere}\nprevious_key_env = \"NOT_SET\"\npath = 1");
+    let partner = format!("[[partner]]\nname = \"acme\"\nencryption_key_file = {elsewhere}\nodd = 1\n");
+    let text = format!("[store]\n{store}\nurl = \"postgres://u@h/b\"\n{partner}");
+    let kind = |text: &str| Config::resolve_store(&source(text));
+    let Ok(Kind::Postgres(database)) = kind(&text) else { panic!("{text}") };
+    assert_eq!(database.to_string(), "h:5432/b");
+    let alone = "[store]\nkind = \"postgres\"\nurl = \"postgres://u@h/b\"\n";
+    assert!(matches!(kind(alone), Ok(Kind::Postgres(_))));
+    assert!(matches!(kind(PARTNER), Ok(Kind::File)));
+    for (text, found) in [
+        ("[store]\nkind = \"postgres\"\n", "none of url, url_file and url_env"),
+        ("[store]\nkind = \"postgres\"\nurl = \"postgres://h\"\n", "no database name"),
+        ("[store]\nkind = \"postgres\"\nulr = \"postgres://u@h/b\"\n", "did you mean \"url\"?"),
+        ("[store]\nkind = \"mysql\"\n", "\"mysql\""),
+        ("[store\n", "c.toml:1:"),
+    ] {
+        let errors = kind(text).unwrap_err().to_string();
+        assert!(errors.contains(found), "{text}: {errors}");
+    }
+}
+
+#[test]
 fn the_file_at_the_root_of_the_repository_is_right() {
     let config = good(include_str!("../../config.toml"));
     assert_eq!(config.partners.len(), 1);

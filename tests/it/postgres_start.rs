@@ -113,6 +113,39 @@ fn migrations_are_applied_once() {
     assert_eq!(schema(&database), made);
 }
 
+/// Whoever migrates has the owner's URL, and often none of bearerd's secrets.
+#[test]
+fn migrations_need_no_key_and_no_partners_secret() {
+    let postgres = Postgres::start();
+    let database = postgres.database();
+    let without = |config: Config| {
+        config
+            .with_login()
+            .unset("store.key")
+            .set("store.key_file", "gone")
+            .unset("partner.encryption_key")
+            .set("partner.encryption_key_env", "BEARERD_TEST_NOT_SET")
+    };
+    let place = Place::with(&database.owner_url(), without);
+    for file in ["acme.seed", "password", "client-secret"] {
+        fs::remove_file(place.dir.file(file)).unwrap();
+    }
+    let ended = place.migrate();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, format!("{}: applied 1, the schema is at 1\n", database.shown()));
+    // Not even a partner.
+    place.dir.write("config.toml", "[store]\nkind = \"postgres\"\nurl_file = \"url\"\n");
+    assert_eq!(place.migrate().code, Some(0));
+    fs::remove_file(place.dir.file("url")).unwrap();
+    let ended = place.migrate();
+    assert_eq!(ended.code, Some(64));
+    assert!(
+        ended.stderr.contains("config.toml:3: store.url_file: expected a readable text file"),
+        "{}",
+        ended.stderr
+    );
+}
+
 #[test]
 fn several_may_migrate_at_once() {
     let postgres = Postgres::start();
