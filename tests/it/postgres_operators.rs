@@ -81,3 +81,28 @@ fn without_the_urls_file_no_session_begins_and_what_is_held_serves() {
     fleet.order(0);
     fleet.await_generation(2);
 }
+
+#[test]
+fn what_failed_is_said_whether_it_was_a_read_or_a_write() {
+    let fleet = Fleet::of(1, Partner::new());
+    let gateway = &fleet.replicas[0];
+    let logged = |message: &str| gateway.log_lines().iter().any(|line| line["message"] == message);
+    fleet.database.sql("REVOKE UPDATE, SELECT ON bearerd_credential FROM bearerd");
+    fleet.order(0);
+    eventually("a claim that failed", || logged("the store could not be asked for the next call"));
+    assert!(!logged("the credential could not be saved"), "{}", gateway.logs());
+    // Somebody else's change is to be read.
+    fleet.database.sql("SELECT pg_notify('bearerd_credential', 'acme 9223372036854775807')");
+    eventually("a read that failed", || logged("the credential could not be read from the store"));
+    fleet.database.grant();
+    fleet.await_generation(2);
+    let gate = fleet.partner.hold_refreshes();
+    fleet.order(0);
+    gate.await_arrivals(1);
+    fleet.database.sql("REVOKE UPDATE ON bearerd_credential FROM bearerd");
+    gate.open();
+    eventually("a save that failed", || logged("the credential could not be saved"));
+    fleet.database.grant();
+    eventually("saved", || fleet.stored() == 3);
+    fleet.partner.assert_no_spent_token_seen();
+}

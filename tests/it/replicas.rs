@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::support::client::Request;
 use crate::support::eventually;
 use crate::support::fleet::Fleet;
+use crate::support::gateway::Gateway;
 use crate::support::load::at_once;
 use crate::support::partner::Partner;
 use crate::support::relay::Relay;
@@ -33,6 +34,14 @@ fn stopped_after_sending(fleet: &Fleet) {
     gate.open();
     eventually("the partner has answered", || fleet.partner.refreshes_in_progress() == 0);
     fleet.await_takeover();
+}
+
+/// What `replica` makes of a call that another has not ended.
+fn made_of_it(replica: &Gateway) -> Option<String> {
+    let said = "another replica has not ended its call in time; the refresh token may be spent";
+    let line = replica.log_lines().into_iter().find(|line| line["message"] == said)?;
+    assert_eq!(line["partner"], "acme");
+    line["then"].as_str().map(str::to_owned)
 }
 
 #[test]
@@ -156,6 +165,8 @@ fn s18_a_replica_that_was_stopped_after_sending_hands_its_pair_in_late() {
     fleet.replicas[1].await_state("degraded");
     assert_eq!(fleet.replicas[1].get("/x").status, 200);
     assert_eq!((fleet.partner.refreshes(), fleet.stored()), (2, 1));
+    let then = "the access token serves; when it is about to die or refused, the same refresh token again";
+    assert_eq!(made_of_it(&fleet.replicas[1]).as_deref(), Some(then));
     fleet.replicas[0].resume();
     fleet.await_generation(2);
     for replica in &fleet.replicas {
@@ -219,6 +230,8 @@ fn s02_what_a_killed_replica_was_doing_is_known_to_the_others_and_to_itself() {
     gate.open();
     // The grace allows it to be presented once more, by whoever comes first.
     fleet.replicas[1].await_generation(2);
+    let then = "the same refresh token again, within the partner's grace";
+    assert_eq!(made_of_it(&fleet.replicas[1]).as_deref(), Some(then));
     fleet.replicas[0].restart();
     fleet.replicas[0].await_ready();
     fleet.await_generation(2);

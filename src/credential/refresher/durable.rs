@@ -60,7 +60,7 @@ impl Refresher {
                 None
             }
             Err(failure) => {
-                self.could_not_save(&failure);
+                self.store_failed(if self.credential.shared { NOT_CLAIMED } else { NOT_SAVED }, &failure);
                 (!self.credential.shared).then_some(Moment::NEVER)
             }
         }
@@ -77,7 +77,7 @@ impl Refresher {
                 self.credential.behind = false;
                 self.look().await;
             }
-            Err(failure) => self.could_not_save(&failure),
+            Err(failure) => self.store_failed(NOT_SAVED, &failure),
         }
     }
 
@@ -88,7 +88,7 @@ impl Refresher {
         match &result {
             Ok(()) => self.has_saved(),
             Err(StoreError::Overtaken) => {}
-            Err(failure) => self.could_not_save(failure),
+            Err(failure) => self.store_failed(NOT_SAVED, failure),
         }
         result
     }
@@ -99,10 +99,17 @@ impl Refresher {
         self.credential.store_failures = 0;
     }
 
-    pub(super) fn could_not_save(&mut self, failure: &StoreError) {
+    /// The store did not do what was asked of it: `what`, for the log.
+    pub(super) fn store_failed(&mut self, what: &'static str, failure: &StoreError) {
         self.credential.store_failures = self.credential.store_failures.saturating_add(1);
         let wait = backoff(self.credential.store_failures, self.rng.f64());
         self.credential.store_not_before = self.clock.now() + wait;
-        error!(partner = &*self.name, error = %failure, "the credential could not be saved");
+        error!(partner = &*self.name, error = %failure, "{what}");
     }
 }
+
+/// The pair, the end of a call, or in a store of this process's own the intent.
+const NOT_SAVED: &str = "the credential could not be saved";
+pub(super) const NOT_READ: &str = "the credential could not be read from the store";
+/// Without it no call is made.
+const NOT_CLAIMED: &str = "the store could not be asked for the next call";

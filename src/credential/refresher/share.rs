@@ -6,6 +6,8 @@ use tokio::sync::Notify;
 use tracing::{error, info, warn};
 
 use super::Refresher;
+use super::durable::NOT_READ;
+use crate::credential::schedule::nothing_left_to_lose;
 use crate::credential::standing::Standing;
 use crate::credential::state::Credential;
 use crate::store::{self, Kinship, Lineage, Loaded, StoreError, kinship};
@@ -28,7 +30,7 @@ impl Refresher {
         }
         match self.store.load(&self.name).await {
             Ok(loaded) => self.reconcile(loaded).await,
-            Err(failure @ StoreError::Unreachable { .. }) => self.could_not_save(&failure),
+            Err(failure @ StoreError::Unreachable { .. }) => self.store_failed(NOT_READ, &failure),
             Err(failure) => return Err(failure),
         }
         Ok(())
@@ -42,7 +44,7 @@ impl Refresher {
                 self.credential.store_not_before = self.clock.now();
                 self.reconcile(loaded).await;
             }
-            Err(failure) => self.could_not_save(&failure),
+            Err(failure) => self.store_failed(NOT_READ, &failure),
         }
     }
 
@@ -80,7 +82,11 @@ impl Refresher {
         match kinship((&held, &record.lineage), (&own, &self.credential.lineage)) {
             Kinship::Same if record.generation <= self.credential.generation => {
                 self.credential.unsaved = false;
+                let before = self.credential.standing;
                 self.credential.learn(stored);
+                if !matches!(before, Standing::PerhapsSpent { .. }) {
+                    self.tell_of_doubt(&record);
+                }
                 if matches!(self.credential.standing, Standing::Refused { .. }) {
                     self.fall_back().await;
                 }
@@ -116,6 +122,7 @@ impl Refresher {
         self.credential.take_over(stored);
         let generation = self.credential.generation.0;
         info!(partner = &*self.name, generation, "a token that another replica has stored is in use");
+        self.tell_of_doubt(record);
         self.publish_token();
         let decision = self.decide();
         self.publish_status(decision);
@@ -125,6 +132,28 @@ impl Refresher {
         {
             warn!(partner = &*self.name, error = %failure, "the journal could not be written");
         }
+    }
+
+    /// Says so if the refresh token is in doubt because of an open intent in `record`, whose owner must
+    /// have given up by now, and what is made of it here.
+    fn tell_of_doubt(&self, record: &store::Record) {
+        let (Some(_), Standing::PerhapsSpent { since }) = (record.intent, self.credential.standing) else {
+            return;
+        };
+        let (policy, now) = (&self.settings.policy, self.clock.now());
+        let then = if self.credential.can_log_in() {
+            "a login"
+        } else if now < since + policy.grace {
+            "the same refresh token again, within the partner's grace"
+        } else if nothing_left_to_lose(&self.credential, policy, now) {
+            "the same refresh token again, since nothing is left to lose"
+        } else {
+            "the access token serves; when it is about to die or refused, the same refresh token again"
+        };
+        warn!(
+            partner = &*self.name,
+            then, "another replica has not ended its call in time; the refresh token may be spent"
+        );
     }
 
     /// Puts what this process holds back in its journal, where a pair that was not taken up after all
