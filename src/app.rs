@@ -165,6 +165,9 @@ impl App {
             let lines = lines.clone();
             move || lines.dropped_lines()
         });
+        if let Some(session) = store.shared().and_then(|shared| shared.metrics()) {
+            metrics.watch_store(session);
+        }
         let tracing = Tracing::from_env().map(Arc::new);
         let mut last = Vec::new();
         let sandbox_addr = match &bound.sandbox {

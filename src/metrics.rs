@@ -14,6 +14,7 @@ mod exchange;
 mod expose;
 mod histogram;
 mod process;
+mod store;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -24,6 +25,7 @@ use prometheus_client::registry::Registry;
 
 pub use self::credential::{CREDENTIAL_STATES, CredentialMetrics};
 pub use self::exchange::{ConnectionGuard, ExchangeMetrics, ReplayResult, Shard, Side};
+pub use self::store::StoreMetrics;
 
 /// The `Content-Type` of what [`Metrics::encode`] returns.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -46,6 +48,7 @@ impl Metrics {
             credentials: Mutex::default(),
             shards: Mutex::default(),
             dropped_lines: OnceLock::new(),
+            store: OnceLock::new(),
         });
         let mut registry = Registry::with_prefix("bearerd");
         registry.register_collector(Box::new(Arc::clone(&inner)));
@@ -93,6 +96,17 @@ impl Metrics {
     pub fn watch_dropped_lines(&self, read: impl Fn() -> u64 + Send + Sync + 'static) {
         let _ = self.inner.dropped_lines.set(Box::new(read));
     }
+
+    /// From now on the session that `store` counts is shown. Only the first call counts; without one
+    /// there is no such session, and nothing is shown.
+    pub fn watch_store(&self, store: Arc<StoreMetrics>) {
+        let _ = self.inner.store.set(store);
+    }
+
+    /// Whether there is a session with the database, if one is watched.
+    pub fn store_connected(&self) -> Option<bool> {
+        self.inner.store.get().map(|store| store.is_connected())
+    }
 }
 
 /// What a scrape reads.
@@ -101,6 +115,7 @@ struct Inner {
     credentials: Mutex<BTreeMap<Box<str>, Arc<CredentialMetrics>>>,
     shards: Mutex<Vec<Arc<Shard>>>,
     dropped_lines: OnceLock<Box<dyn Fn() -> u64 + Send + Sync>>,
+    store: OnceLock<Arc<StoreMetrics>>,
 }
 
 impl fmt::Debug for Inner {

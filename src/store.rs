@@ -35,6 +35,7 @@ pub(crate) use self::shared::{
     Draft, Journal, Lease, OpenIntent, Row, SharedStore, Table, Terms, Times, may_claim, may_write,
 };
 use crate::clock::{Clock, Moment, UnixMillis};
+use crate::metrics::StoreMetrics;
 use crate::token::{AccessToken, Digest, Generation, RefreshToken};
 
 /// A boxed future, because stores and partners are chosen at run time and a refresh is rare.
@@ -232,6 +233,9 @@ pub trait Shared: Send + Sync {
 
     /// Notified when the partner's record may have changed, or the store can be reached again.
     fn changes(&self, partner: &str) -> Arc<Notify>;
+
+    /// What is counted of the session with the store, if it takes one.
+    fn metrics(&self) -> Option<Arc<StoreMetrics>>;
 }
 
 /// What is asked for before a call.

@@ -11,7 +11,7 @@ use http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use http::request::Parts;
 use serde::Serialize;
 
-use super::view::{PartnerView, StatusView, state_at};
+use super::view::{PartnerView, StatusView, StoreView, state_at};
 use super::{Admin, Partner, Problem};
 use crate::clock::Moment;
 use crate::credential;
@@ -42,7 +42,8 @@ pub(super) async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoRespons
 pub(super) async fn status(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
     let partners = admin.partners();
     let partners = partners.iter().map(|partner| admin.view(partner)).collect();
-    let view = StatusView { version: admin.version.clone(), draining: admin.is_draining(), partners };
+    let store = admin.metrics.store_connected().map(|connected| StoreView { connected });
+    let view = StatusView { version: admin.version.clone(), draining: admin.is_draining(), store, partners };
     ([(CACHE_CONTROL, "no-store")], Json(view))
 }
 

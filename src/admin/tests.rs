@@ -156,6 +156,7 @@ async fn the_status_shows_every_partner_and_no_secret() {
         json!({
             "version": "1.2.3",
             "draining": false,
+            "store": null,
             "partners": [
                 {
                     "name": "acme",

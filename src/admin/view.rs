@@ -15,8 +15,18 @@ pub(crate) struct StatusView {
     pub(crate) version: String,
     /// Whether it is about to end.
     pub(crate) draining: bool,
+    /// The database that several bearerds share; null for a store of kind `file`.
+    #[serde(default)]
+    pub(crate) store: Option<StoreView>,
     /// In the order of the configuration.
     pub(crate) partners: Vec<PartnerView>,
+}
+
+/// The session with the database.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct StoreView {
+    /// Whether there is one. Without it nothing is refreshed.
+    pub(crate) connected: bool,
 }
 
 /// One partner's credential.

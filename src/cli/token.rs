@@ -126,10 +126,13 @@ fn status(config: &Config, options: &Status) -> Result<(), Failure> {
             ));
         }
     }
-    match options.json {
-        true => print_json(&with_running(json!(status), true)),
-        false => print(&table::of(&status.partners)),
+    if options.json {
+        return print_json(&with_running(json!(status), true));
     }
+    if status.store.as_ref().is_some_and(|store| !store.connected) {
+        remark("the bearerd that runs has no session with its database; nothing is refreshed until it has");
+    }
+    print(&table::of(&status.partners))
 }
 
 fn refresh(config: &Config, options: &Refresh) -> Result<(), Failure> {

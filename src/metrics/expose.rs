@@ -18,6 +18,7 @@ impl Collector for Inner {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let mut families = Families(encoder);
         self.process_wide(&mut families)?;
+        self.store(&mut families)?;
         self.credentials(&mut families)?;
         self.exchanges(&mut families)
     }
@@ -39,6 +40,15 @@ impl Inner {
             family.encode_family(&[("side", side.as_str())])?.encode_gauge(&open)?;
         }
         Ok(())
+    }
+
+    fn store(&self, families: &mut Families<'_>) -> fmt::Result {
+        let Some(store) = self.store.get() else { return Ok(()) };
+        let help = "1 while there is a session with the database, 0 while nothing can be read or written.";
+        let connected = u32::from(store.is_connected());
+        families.open("store_connected", help, MetricType::Gauge)?.encode_gauge(&connected)?;
+        let help = "Sessions with the database that were begun.";
+        counter(&mut families.open("store_sessions", help, MetricType::Counter)?, store.sessions())
     }
 
     fn credentials(&self, families: &mut Families<'_>) -> fmt::Result {

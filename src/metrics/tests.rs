@@ -96,6 +96,7 @@ fn everything() -> Arc<Metrics> {
     exchange.server(200, Duration::from_millis(3));
     exchange.client(200, Duration::from_millis(2));
     exchange.replay(ReplayResult::Accepted);
+    metrics.watch_store(Arc::default());
     metrics
 }
 
@@ -117,6 +118,8 @@ fn every_name_of_the_design_is_shown_and_has_its_labels() {
         ("bearerd_connections", "gauge", &["side"]),
         ("bearerd_build_info", "info", &["version"]),
         ("bearerd_log_lines_dropped_total", "counter", &[]),
+        ("bearerd_store_connected", "gauge", &[]),
+        ("bearerd_store_sessions_total", "counter", &[]),
         ("process_cpu_seconds_total", "counter", &[]),
         ("process_resident_memory_bytes", "gauge", &[]),
         ("process_virtual_memory_bytes", "gauge", &[]),
@@ -136,6 +139,23 @@ fn every_name_of_the_design_is_shown_and_has_its_labels() {
         assert!(sample.labels.keys().eq(labels.iter()), "{sample:?}");
     }
     assert_eq!(scrape.types.len(), expected.len(), "{:?}", scrape.types);
+}
+
+#[test]
+fn the_session_with_the_database_is_shown_where_there_is_to_be_one() {
+    let metrics = Metrics::new("1.2.3");
+    let shown = |name: &str| Scrape::of(&metrics).value(name, &[]);
+    assert_eq!((shown("bearerd_store_connected"), metrics.store_connected()), (None, None));
+    let store = Arc::new(StoreMetrics::default());
+    metrics.watch_store(Arc::clone(&store));
+    assert_eq!((shown("bearerd_store_connected"), metrics.store_connected()), (Some(0.0), Some(false)));
+    store.begun();
+    assert_eq!((shown("bearerd_store_connected"), metrics.store_connected()), (Some(1.0), Some(true)));
+    store.ended();
+    store.begun();
+    store.ended();
+    assert_eq!(shown("bearerd_store_connected"), Some(0.0));
+    assert_eq!(shown("bearerd_store_sessions_total"), Some(2.0));
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(crate) use self::table::{may_claim, may_write};
 use super::seal::{self, Fault};
 use super::{Begun, BoxFuture, Claim, Intent, Loaded, Record, Shared, Standing, Store, StoreError, StoreKey};
 use crate::clock::{Clock, Moment, UnixMillis};
+use crate::metrics::StoreMetrics;
 use crate::token::RefreshToken;
 
 /// A store in a database that other processes use too, with a journal of this one's own.
@@ -323,6 +324,10 @@ impl<T: Table> Shared for SharedStore<T> {
 
     fn changes(&self, partner: &str) -> Arc<Notify> {
         self.table.changes(partner)
+    }
+
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        self.table.metrics()
     }
 }
 

@@ -6,6 +6,8 @@ use crate::support::eventually;
 use crate::support::fleet::Fleet;
 use crate::support::gateway::Gateway;
 use crate::support::partner::Partner;
+use crate::support::postgres::Stop;
+use crate::support::process;
 use crate::support::secrets::marked;
 
 /// Whether `gateway` has lost its session for a reason that says `why`.
@@ -80,6 +82,38 @@ fn without_the_urls_file_no_session_begins_and_what_is_held_serves() {
     }
     fleet.order(0);
     fleet.await_generation(2);
+}
+
+#[test]
+fn a_session_that_is_lost_is_counted_and_shown() {
+    let mut fleet = Fleet::of(1, Partner::new());
+    let connected = |fleet: &Fleet| {
+        let status = fleet.replicas[0].status();
+        let metric = |name: &str| fleet.replicas[0].metric(name, &[]).unwrap();
+        (
+            status["store"]["connected"].as_bool().unwrap(),
+            metric("bearerd_store_connected"),
+            metric("bearerd_store_sessions_total"),
+        )
+    };
+    assert_eq!(connected(&fleet), (true, 1.0, 1.0));
+    fleet.postgres.stop(Stop::Fast);
+    eventually("shown", || connected(&fleet) == (false, 0.0, 1.0));
+    let dir = fleet.replicas[0].dir.path();
+    let told = process::run(dir, &["token", "status", "--config", "config.toml"]);
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert!(told.stderr.contains("has no session with its database"), "{}", told.stderr);
+    fleet.postgres.start_again();
+    eventually("shown", || connected(&fleet) == (true, 1.0, 2.0));
+    let told = process::run(fleet.replicas[0].dir.path(), &["token", "status", "--config", "config.toml"]);
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""));
+}
+
+#[test]
+fn of_a_store_that_is_no_database_no_session_is_shown() {
+    let gateway = Gateway::before(&Partner::new());
+    assert!(gateway.status()["store"].is_null());
+    assert_eq!(gateway.metric("bearerd_store_connected", &[]), None);
 }
 
 #[test]

@@ -25,6 +25,7 @@ use super::migrate;
 use super::rounds::{Look, Rounds};
 use super::table::Session;
 use crate::clock::Clock;
+use crate::metrics::StoreMetrics;
 use crate::store::StoreError;
 
 /// The pause between two attempts to begin a session; up to as much again is added by chance, so
@@ -40,6 +41,7 @@ pub(super) struct Link {
     clock: Arc<dyn Clock>,
     session: watch::Sender<Result<Arc<Session>, String>>,
     rows: Mutex<HashMap<String, Known>>,
+    metrics: Arc<StoreMetrics>,
 }
 
 /// What is known of a partner's row.
@@ -59,7 +61,8 @@ impl Link {
         clock: Arc<dyn Clock>,
     ) -> Result<(Arc<Self>, Task), StoreError> {
         let session = watch::Sender::new(Err("no session yet".to_owned()));
-        let link = Arc::new(Self { connect, clock, session, rows: Mutex::default() });
+        let metrics = Arc::default();
+        let link = Arc::new(Self { connect, clock, session, rows: Mutex::default(), metrics });
         let first = match link.begin().await {
             Err(failure @ StoreError::Database { .. }) => return Err(failure),
             Err(failure) => Err(failure),
@@ -75,6 +78,10 @@ impl Link {
     /// What an operator calls the database.
     pub(super) fn name(&self) -> String {
         self.connect.database().to_string()
+    }
+
+    pub(super) fn metrics(&self) -> Arc<StoreMetrics> {
+        Arc::clone(&self.metrics)
     }
 
     /// Asks something about `partner`'s row.
@@ -137,6 +144,7 @@ impl Link {
         // In this order: what changes after the rows have been compared is told.
         self.connect.in_time(session.client.batch_execute("LISTEN bearerd_credential")).await?;
         self.compare(&session).await?;
+        self.metrics.begun();
         Ok(Live { session: Arc::new(session), driver })
     }
 
@@ -221,6 +229,7 @@ async fn keep(link: Arc<Link>, first: Result<Live, StoreError>) {
             }
             Err(failure) => problem(failure),
         };
+        link.metrics.ended();
         // Each once: a session that has ended says less than why the next cannot be begun.
         if said.len() < PROBLEMS && !said.contains(&problem) {
             error!(

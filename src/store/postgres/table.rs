@@ -8,6 +8,7 @@ use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{Client, Statement};
 
 use super::link::{Link, Task};
+use crate::metrics::StoreMetrics;
 use crate::store::shared::{Draft, Lease, OpenIntent, Row, Table, Terms, Times};
 use crate::store::{BoxFuture, StoreError};
 use crate::token::Digest;
@@ -136,6 +137,10 @@ impl Table for PgTable {
 
     fn changes(&self, partner: &str) -> Arc<Notify> {
         self.link.changes(partner)
+    }
+
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        Some(self.link.metrics())
     }
 }
 

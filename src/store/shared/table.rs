@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use zeroize::Zeroizing;
 
+use crate::metrics::StoreMetrics;
 use crate::store::{BoxFuture, StoreError};
 use crate::token::{Digest, Generation};
 
@@ -43,6 +44,11 @@ pub(crate) trait Table: Send + Sync {
 
     /// Notified when the partner's row may have changed, or the database can be reached again.
     fn changes(&self, partner: &str) -> Arc<Notify>;
+
+    /// What is counted of the session with the database, if there is one.
+    fn metrics(&self) -> Option<Arc<StoreMetrics>> {
+        None
+    }
 }
 
 /// A partner's row, as it was at one moment.
