@@ -1,5 +1,7 @@
 //! What operators do with a database that several replicas share, and what they see of it.
 
+use serde_json::json;
+
 use crate::support::client::Request;
 use crate::support::config::Config;
 use crate::support::eventually;
@@ -82,6 +84,73 @@ fn without_the_urls_file_no_session_begins_and_what_is_held_serves() {
     }
     fleet.order(0);
     fleet.await_generation(2);
+}
+
+/// From here on every session that writes a row dies of it.
+const DIE_OF_WRITES: &str = "
+    CREATE FUNCTION die() RETURNS trigger LANGUAGE plpgsql AS
+        $$ BEGIN PERFORM pg_terminate_backend(pg_backend_pid()); RETURN NEW; END $$;
+    CREATE TRIGGER die BEFORE INSERT OR UPDATE ON bearerd_credential FOR EACH ROW EXECUTE FUNCTION die()";
+
+#[test]
+fn an_import_whose_database_dies_of_it_says_where_the_token_is() {
+    let mut fleet = Fleet::of(2, Partner::new());
+    fleet.replicas.iter_mut().for_each(Gateway::stop);
+    let before = fleet.row("encode(pair, 'hex')");
+    let token = fleet.partner.fresh_refresh_token();
+    let load = |replica: &Gateway| {
+        process::pipe(replica.dir.path(), &["token", "import", "--config", "config.toml"], token.as_bytes())
+    };
+
+    fleet.database.sql(DIE_OF_WRITES);
+    let ended = load(&fleet.replicas[0]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    let says = "the token is in the journal in state and perhaps in the database: keep token and journal";
+    assert!(ended.stderr.contains(says), "{}", ended.stderr);
+    assert!(ended.stderr.contains("load it again when the database can be used"), "{}", ended.stderr);
+    assert_eq!(fleet.row("encode(pair, 'hex')"), before);
+
+    fleet.postgres.stop(Stop::Immediate);
+    let ended = load(&fleet.replicas[1]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    let shown = fleet.database.shown();
+    assert!(ended.stderr.starts_with(&format!("bearerd: {shown}: Connection refused")), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the token was not loaded, and nothing was changed"), "{}", ended.stderr);
+
+    // As it says.
+    fleet.postgres.start_again();
+    fleet.database.sql("DROP TRIGGER die ON bearerd_credential");
+    fleet.replicas[0].restart();
+    eventually("stored", || fleet.row("encode(pair, 'hex')") != before);
+    fleet.partner.revoke_access();
+    assert_eq!(fleet.replicas[0].get("/x").status, 200);
+    let presented = fleet.partner.refresh_call(1).opened.unwrap();
+    assert_eq!(presented, json!({"refresh_token": token}));
+    // It has been presented, and another has come of it.
+    fleet.replicas[0].stop();
+    let before = fleet.row("encode(pair, 'hex')");
+    let ended = load(&fleet.replicas[1]);
+    assert_eq!((ended.code, ended.stdout.as_str()), (Some(1), ""));
+    assert!(ended.stderr.contains("this token was loaded before"), "{}", ended.stderr);
+    assert_eq!(fleet.row("encode(pair, 'hex')"), before);
+    fleet.partner.assert_no_spent_token_seen();
+}
+
+#[test]
+fn an_import_that_is_repeated_does_no_harm() {
+    let mut fleet = Fleet::of(1, Partner::new());
+    fleet.replicas[0].stop();
+    let token = fleet.partner.fresh_refresh_token();
+    let dir = fleet.replicas[0].dir.path().to_owned();
+    for _ in 0..2 {
+        let ended = process::pipe(&dir, &["token", "import", "--config", "config.toml"], token.as_bytes());
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    }
+    fleet.partner.revoke_access();
+    fleet.replicas[0].restart();
+    assert_eq!(fleet.replicas[0].get("/x").status, 200);
+    assert_eq!(fleet.partner.refreshes(), 2);
+    fleet.partner.assert_no_spent_token_seen();
 }
 
 #[test]

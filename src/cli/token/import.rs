@@ -35,7 +35,7 @@ pub(super) fn run(config: &Config, options: &Import) -> Result<(), Failure> {
             print(&format!("partner \"{name}\": loaded into the bearerd that runs, which presents it now\n"))
         }
         Err(NoAnswer::NotRunning) => {
-            block_on(save(&config.store, name, token))?.map_err(|error| explain(&error, config))?;
+            block_on(save(&config.store, name, token))?.map_err(|failed| explain(&failed, config))?;
             let store = &config.store;
             print(&format!("partner \"{name}\": no bearerd runs; saved in {store} for the next one\n"))
         }
@@ -53,31 +53,79 @@ fn json(token: &RefreshToken) -> Zeroizing<Vec<u8>> {
     json
 }
 
+/// Why a token is not in the store.
+#[derive(Debug)]
+enum NotSaved {
+    /// The store could not be opened or read. Nothing was changed.
+    Untouched(StoreError),
+    /// It was loaded before, and the store holds a good one that has come after it.
+    Followed,
+    /// The store could not take it, or did and could not say so.
+    Failed(StoreError),
+    /// The same of a database; whether the token is in the journal of this process's own.
+    Shared(StoreError, bool),
+}
+
 /// Puts `token` into the store, in place of the refresh token there. What else is there stays: the
 /// access token goes on serving, and the generation must not go back.
-async fn save(config: &store::Config, partner: &str, token: RefreshToken) -> Result<(), StoreError> {
-    let store = store::open(config, SystemClock::shared()).await?;
+async fn save(config: &store::Config, partner: &str, token: RefreshToken) -> Result<(), NotSaved> {
+    let store = store::open(config, SystemClock::shared()).await.map_err(NotSaved::Untouched)?;
     loop {
-        let mut held = store.load(partner).await?.map(|loaded| loaded.record).unwrap_or_default();
+        let loaded = store.load(partner).await.map_err(NotSaved::Untouched)?;
+        let mut held = loaded.map(|loaded| loaded.record).unwrap_or_default();
+        if store.shared().is_some() && has_followed(&held, &token) {
+            return Err(NotSaved::Followed);
+        }
         Record::remember_seed(&mut held.seeds, token.digest());
         let before = held.pair();
         held.lineage.push(before);
         let refresh = Some(token.clone());
         let record = Record { refresh, standing: Standing::Unspent, intent: None, ..held };
-        match store.save(partner, &record).await {
+        let failure = match store.save(partner, &record).await {
+            Ok(()) => return Ok(()),
             // A replica has changed the record in between.
-            Err(StoreError::Overtaken) => {}
-            done => return done,
-        }
+            Err(StoreError::Overtaken) => continue,
+            Err(failure) => failure,
+        };
+        let Some(shared) = store.shared() else { return Err(NotSaved::Failed(failure)) };
+        let journal = shared.recall(partner).await.ok().flatten();
+        let in_journal = journal.is_some_and(|journal| journal.record.pair() == record.pair());
+        return Err(NotSaved::Shared(failure, in_journal));
     }
 }
 
-fn explain(error: &StoreError, config: &Config) -> Failure {
-    let failure = Failure::failed(error.to_string());
-    match error {
-        StoreError::Locked { .. } => failure
+/// Whether what is `held` has come after `token`. Where a database took the token and its answer was
+/// lost, whoever loads it once more would have a spent one presented.
+fn has_followed(held: &Record, token: &RefreshToken) -> bool {
+    held.standing == Standing::Unspent
+        && held.seeds.contains(&token.digest())
+        && held.refresh.as_ref().is_some_and(|held| held.digest() != token.digest())
+}
+
+fn explain(failed: &NotSaved, config: &Config) -> Failure {
+    let path = config.store.path.display();
+    match failed {
+        NotSaved::Untouched(error @ StoreError::Locked { .. }) => Failure::failed(error.to_string())
             .and(format!("it runs, but nothing listens on {}; was [admin] changed?", config.admin.listen)),
-        _ => failure,
+        NotSaved::Untouched(error) => {
+            Failure::failed(error.to_string()).and("the token was not loaded, and nothing was changed")
+        }
+        NotSaved::Followed => Failure::failed(format!(
+            "this token was loaded before, and {} holds a good one that has come after it; nothing was changed",
+            config.store
+        )),
+        NotSaved::Failed(error) => Failure::failed(error.to_string()),
+        NotSaved::Shared(error, true) => Failure::failed(error.to_string())
+            .and(format!(
+                "the token is in the journal in {path} and perhaps in the database: keep token and journal"
+            ))
+            .and(
+                "load it again when the database can be used, which does no harm if it is there already; or \
+                 start a bearerd on this journal, which stores it by itself",
+            ),
+        NotSaved::Shared(error, false) => Failure::failed(error.to_string())
+            .and(format!("the token is perhaps in the database, and not in the journal in {path}: keep it"))
+            .and("load it again when the database can be used, which does no harm if it is there already"),
     }
 }
 
@@ -125,7 +173,7 @@ mod tests {
         };
         let store = FileStore::open(&config).unwrap();
         block_on(store.save("acme", &record)).unwrap().unwrap();
-        assert!(matches!(save(token("new")), Err(StoreError::Locked { .. })));
+        assert!(matches!(save(token("new")), Err(NotSaved::Untouched(StoreError::Locked { .. }))));
         drop(store);
 
         save(token("new")).unwrap();
@@ -137,6 +185,28 @@ mod tests {
         let seeds = [Digest([1; 32]), token("new").digest()];
         assert_eq!(held.seeds, seeds, "the same token in the configuration is no new seed");
         assert_eq!(held.login_refused, record.login_refused);
+    }
+
+    #[test]
+    fn a_token_that_a_good_one_has_followed_is_not_loaded_again() {
+        let token = |text: &str| RefreshToken::parse(text).unwrap();
+        let held = |refresh: &str, standing| Record {
+            refresh: Some(token(refresh)),
+            standing,
+            seeds: vec![token("first").digest()],
+            ..Record::default()
+        };
+        assert!(has_followed(&held("second", Standing::Unspent), &token("first")));
+        assert!(!has_followed(&held("first", Standing::Unspent), &token("first")));
+        assert!(!has_followed(&held("second", Standing::Unspent), &token("third")));
+        let since = UnixMillis(1);
+        for standing in [Standing::PerhapsSpent { since }, Standing::Refused] {
+            assert!(!has_followed(&held("second", standing), &token("first")), "{standing:?}");
+        }
+        assert!(!has_followed(
+            &Record { refresh: None, ..held("second", Standing::Unspent) },
+            &token("first")
+        ));
     }
 
     #[test]

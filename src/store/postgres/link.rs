@@ -65,7 +65,10 @@ impl Link {
         let link = Arc::new(Self { connect, clock, session, rows: Mutex::default(), metrics });
         let first = match link.begin().await {
             Err(failure @ StoreError::Database { .. }) => return Err(failure),
-            Err(failure) => Err(failure),
+            Err(failure) => {
+                let _ = link.session.send_replace(Err(problem(&failure)));
+                Err(failure)
+            }
             Ok(live) => {
                 let _ = link.session.send_replace(Ok(Arc::clone(&live.session)));
                 Ok(live)
@@ -227,7 +230,7 @@ async fn keep(link: Arc<Link>, first: Result<Live, StoreError>) {
                 link.wake_who_failed();
                 attend(&link, &mut live).await
             }
-            Err(failure) => problem(failure),
+            Err(failure) => problem(&failure),
         };
         link.metrics.ended();
         // Each once: a session that has ended says less than why the next cannot be begun.
@@ -257,15 +260,15 @@ async fn attend(link: &Link, live: &mut Live) -> String {
             Look::All => link.compare(&live.session).await,
         };
         if let Err(failure) = looked {
-            return problem(failure);
+            return problem(&failure);
         }
     }
 }
 
 /// What is wrong, without which database it is wrong with.
-fn problem(failure: StoreError) -> String {
+fn problem(failure: &StoreError) -> String {
     match failure {
-        StoreError::Unreachable { problem, .. } => problem,
+        StoreError::Unreachable { problem, .. } => problem.clone(),
         StoreError::Database { problem, remedy, .. } => format!("{problem}; {remedy}"),
         other => other.to_string(),
     }
