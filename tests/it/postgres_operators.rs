@@ -11,6 +11,7 @@ use crate::support::partner::Partner;
 use crate::support::postgres::Stop;
 use crate::support::process;
 use crate::support::secrets::marked;
+use crate::support::trial::import;
 
 /// Whether `gateway` has lost its session for a reason that says `why`.
 fn has_lost_it(gateway: &Gateway, why: &str) -> bool {
@@ -183,6 +184,44 @@ fn of_a_store_that_is_no_database_no_session_is_shown() {
     let gateway = Gateway::before(&Partner::new());
     assert!(gateway.status()["store"].is_null());
     assert_eq!(gateway.metric("bearerd_store_connected", &[]), None);
+}
+
+/// As "A pair that was overtaken" in the manual's page on failures says.
+#[test]
+fn s19_a_pair_that_was_kept_aside_can_be_put_back() {
+    let mut fleet = Fleet::of(2, Partner::new());
+    let gate = fleet.partner.hold_refreshes();
+    fleet.order(0);
+    gate.await_arrivals(1);
+    // Meanwhile somebody loads a pair that is worth nothing.
+    let dead = json!({"refresh_token": marked("dead"), "access_token": marked("dead"), "expires_in": 3600});
+    assert_eq!(fleet.replicas[1].admin(&import(&dead)).status, 200);
+    gate.open();
+    let state = fleet.replicas[0].dir.file("state");
+    let named = |suffix: &str| {
+        let names = std::fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+        names.filter(|path| path.to_str().unwrap().ends_with(suffix)).collect::<Vec<_>>()
+    };
+    eventually("kept aside", || !named(".journal.overtaken").is_empty());
+    // What it holds in memory is forgotten.
+    fleet.replicas[0].stop();
+    fleet.order(1);
+    fleet.replicas[1].await_state("reauth_required");
+
+    named(".journal").iter().for_each(|newer| std::fs::rename(newer, newer.with_extension("moved")).unwrap());
+    let aside = named(".journal.overtaken").remove(0);
+    std::fs::rename(&aside, aside.with_extension("")).unwrap();
+    fleet.replicas[0].restart();
+    for replica in &fleet.replicas {
+        replica.await_state("valid");
+        assert_eq!(replica.get("/x").status, 200);
+    }
+    let refreshes = fleet.partner.refreshes();
+    fleet.order(1);
+    let generation = fleet.stored() + 1;
+    fleet.await_generation(generation);
+    assert_eq!(fleet.partner.refreshes(), refreshes + 1);
+    fleet.partner.assert_no_spent_token_seen();
 }
 
 #[test]
