@@ -51,6 +51,7 @@ pub(super) async fn import(
     match handle.import(pair).await {
         Ok(status) => Ok(Json(PartnerView::of(name, &status, &*admin.clock))),
         Err(ImportError::Store(_)) => Err(Problem::NotSaved),
+        Err(ImportError::Followed) => Err(Problem::Followed),
         Err(ImportError::Ended) => Err(Problem::Ended),
     }
 }

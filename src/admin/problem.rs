@@ -32,6 +32,8 @@ pub(super) enum Problem {
     NotAPair(&'static str),
     /// The pair could not be made durable.
     NotSaved,
+    /// The pair was loaded before, and a good one has come after it.
+    Followed,
     /// The call to the partner brought no token.
     NoToken(Box<PartnerView>),
     /// No call to the partner was made.
@@ -82,6 +84,11 @@ impl Problem {
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Not saved",
                 "The token could not be saved, so nothing was changed; the log says why.",
+            ),
+            Self::Followed => (
+                StatusCode::CONFLICT,
+                "Loaded before",
+                "This token was loaded before, and a good one has come after it; nothing was changed.",
             ),
             Self::NoToken(_) => (
                 StatusCode::BAD_GATEWAY,

@@ -22,6 +22,9 @@ pub enum ImportError {
     /// It could not be made durable.
     #[error("the pair was not loaded, because it could not be saved: {0}")]
     Store(#[from] StoreError),
+    /// It was loaded before, and what other processes hold as well has come after it and is good.
+    #[error("the pair was not loaded, because it was before, and a good one has come after it")]
+    Followed,
     /// The refresher has ended, because bearerd is draining or the partner was taken out.
     #[error("the pair was not loaded, because bearerd is shutting down")]
     Ended,

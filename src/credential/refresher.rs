@@ -349,7 +349,7 @@ impl Refresher {
         let mut result = self.import_once(&pair).await;
         // An operator's word stands above what others have brought in the meantime.
         for _ in 0..3 {
-            if !matches!(result, Err(StoreError::Overtaken)) {
+            if !matches!(result, Err(ImportError::Store(StoreError::Overtaken))) {
                 break;
             }
             self.look().await;
@@ -363,7 +363,10 @@ impl Refresher {
         Ok(self.status.borrow().clone())
     }
 
-    async fn import_once(&mut self, pair: &Pair) -> Result<(), StoreError> {
+    async fn import_once(&mut self, pair: &Pair) -> Result<(), ImportError> {
+        if self.credential.shared && self.credential.has_followed(&pair.refresh) {
+            return Err(ImportError::Followed);
+        }
         let before = self.credential.clone();
         let now = self.clock.now();
         self.credential.take_up(pair.refresh.clone());
@@ -381,7 +384,7 @@ impl Refresher {
             self.credential = before;
             self.keep_own().await;
         }
-        result
+        Ok(result?)
     }
 }
 

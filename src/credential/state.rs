@@ -332,6 +332,15 @@ impl Credential {
         Record::remember_seed(&mut self.seeds, seed);
     }
 
+    /// Whether `token` was taken up before, and what is held now has come after it and is good. With a
+    /// database that took a token and could not say so, who loads it once more would have a spent one
+    /// presented.
+    pub fn has_followed(&self, token: &RefreshToken) -> bool {
+        self.standing == Standing::Unspent
+            && self.seeds.contains(&token.digest())
+            && self.refresh.as_ref().is_some_and(|held| held.digest() != token.digest())
+    }
+
     /// Whether an access token is held that has not expired.
     pub fn is_usable(&self, now: Moment) -> bool {
         self.access.as_ref().is_some_and(|access| now < access.expires_at)

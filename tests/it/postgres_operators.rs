@@ -137,6 +137,25 @@ fn an_import_whose_database_dies_of_it_says_where_the_token_is() {
     fleet.partner.assert_no_spent_token_seen();
 }
 
+/// As after an import that the database took, and whose answer was lost.
+#[test]
+fn a_token_that_was_loaded_and_presented_is_not_loaded_again() {
+    let fleet = Fleet::of(2, Partner::new());
+    let pair = json!({"refresh_token": fleet.partner.fresh_refresh_token()});
+    let load = |replica: usize| fleet.replicas[replica].admin(&import(&pair)).status;
+    assert_eq!(load(0), 200);
+    fleet.await_generation(2);
+    let row = || fleet.row("encode(pair, 'hex')");
+    let before = row();
+    assert_eq!((load(0), load(1)), (409, 409));
+    assert_eq!((row(), fleet.partner.refreshes()), (before, 2));
+    // Once it has nothing good, an operator's word counts.
+    fleet.partner.revoke_refresh();
+    fleet.order(1);
+    fleet.replicas[1].await_state("reauth_required");
+    assert_eq!(load(1), 200);
+}
+
 #[test]
 fn an_import_that_is_repeated_does_no_harm() {
     let mut fleet = Fleet::of(1, Partner::new());
