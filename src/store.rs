@@ -306,6 +306,12 @@ impl Record {
         lineage::pair(self.refresh.as_ref(), self.access.as_ref().map(|access| &access.token))
     }
 
+    /// Whether `held` has come of `token`, which was taken up before: it is none that was taken up itself,
+    /// as one is that an operator goes back from.
+    pub(crate) fn has_come_of(token: &RefreshToken, held: Option<&RefreshToken>, seeds: &[Digest]) -> bool {
+        seeds.contains(&token.digest()) && held.is_some_and(|held| !seeds.contains(&held.digest()))
+    }
+
     /// Adds a digest to those that are kept.
     pub fn remember_seed(seeds: &mut Vec<Digest>, seed: Digest) {
         if !seeds.contains(&seed) {

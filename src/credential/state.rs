@@ -336,9 +336,7 @@ impl Credential {
     /// database that took a token and could not say so, who loads it once more would have a spent one
     /// presented.
     pub fn has_followed(&self, token: &RefreshToken) -> bool {
-        self.standing == Standing::Unspent
-            && self.seeds.contains(&token.digest())
-            && self.refresh.as_ref().is_some_and(|held| held.digest() != token.digest())
+        self.standing == Standing::Unspent && Record::has_come_of(token, self.refresh.as_ref(), &self.seeds)
     }
 
     /// Whether an access token is held that has not expired.

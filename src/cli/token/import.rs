@@ -97,9 +97,7 @@ async fn save(config: &store::Config, partner: &str, token: RefreshToken) -> Res
 /// Whether what is `held` has come after `token`. Where a database took the token and its answer was
 /// lost, whoever loads it once more would have a spent one presented.
 fn has_followed(held: &Record, token: &RefreshToken) -> bool {
-    held.standing == Standing::Unspent
-        && held.seeds.contains(&token.digest())
-        && held.refresh.as_ref().is_some_and(|held| held.digest() != token.digest())
+    held.standing == Standing::Unspent && Record::has_come_of(token, held.refresh.as_ref(), &held.seeds)
 }
 
 fn explain(failed: &NotSaved, config: &Config) -> Failure {
@@ -193,10 +191,11 @@ mod tests {
         let held = |refresh: &str, standing| Record {
             refresh: Some(token(refresh)),
             standing,
-            seeds: vec![token("first").digest()],
+            seeds: vec![token("first").digest(), token("other").digest()],
             ..Record::default()
         };
         assert!(has_followed(&held("second", Standing::Unspent), &token("first")));
+        assert!(!has_followed(&held("other", Standing::Unspent), &token("first")), "an operator goes back");
         assert!(!has_followed(&held("first", Standing::Unspent), &token("first")));
         assert!(!has_followed(&held("second", Standing::Unspent), &token("third")));
         let since = UnixMillis(1);
