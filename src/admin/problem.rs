@@ -83,7 +83,8 @@ impl Problem {
             Self::NotSaved => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Not saved",
-                "The token could not be saved, so nothing was changed; the log says why.",
+                "The token could not be saved; the log says why. Nothing was changed, unless the store took it and \
+                 its answer was lost; it does no harm to load it again.",
             ),
             Self::Followed => (
                 StatusCode::CONFLICT,
