@@ -57,7 +57,7 @@ pub struct RouteConfig {
 }
 
 /// A host as configured: matches any port unless it names one.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPattern {
     /// In lower case; an IPv6 address in brackets.
     pub host: String,

@@ -10,7 +10,7 @@ use toml::de::DeValue;
 
 use super::context::Context;
 use super::credentials::{iv, key, login, sandbox_login, seed};
-use super::route::{header_value, headers, route};
+use super::route::{Taken, header_value, headers, route};
 use super::section::Section;
 use super::sections::{DAY, MS, SECOND, below};
 use super::value::{kind, quoted};
@@ -51,13 +51,17 @@ pub(super) fn read_all<'c>(
     if tables.is_empty() {
         root.wrong("partner", expected, "none");
     }
-    let (mut names, mut partners) = (BTreeSet::new(), Vec::new());
+    let (mut names, mut taken) = (BTreeSet::new(), Taken::default());
+    let mut partners = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         let line = cx.line(table.span().start);
         match table.into_inner() {
             DeValue::Table(table) => {
                 let section = Section::partner(cx, index, line, table);
-                partners.extend(read(section, around, &mut names, &partners));
+                if let Some(partner) = read(section, around, &mut names, &taken) {
+                    taken.add(index, &partner.name, &partner.route);
+                    partners.push(partner);
+                }
             }
             other => root.wrong_at(line, "partner", expected, kind(&other)),
         }
@@ -74,7 +78,7 @@ fn read(
     mut s: Section<'_, '_>,
     around: &Around<'_>,
     names: &mut BTreeSet<String>,
-    earlier: &[PartnerConfig],
+    taken: &Taken,
 ) -> Option<PartnerConfig> {
     let name = name(&mut s, names);
     let builtin = around.sandbox.filter(|_| name.as_deref() == Some("sandbox"));
@@ -91,7 +95,7 @@ fn read(
     let ca_file = ca_file(&mut s, base_url.as_ref());
     let versions = versions(&mut s, base_url.as_ref(), uses_sandbox);
     let (mut replay, _) = s.section("replay");
-    let route = route(&mut s, &mut replay, around.proxy.replay_memory, earlier);
+    let route = route(&mut s, &mut replay, around.proxy.replay_memory, taken);
     let headers = headers(&mut s);
     let (mut login_section, there) = s.section("login");
     let login = match there {

@@ -1,19 +1,51 @@
 //! Which requests are for a partner, and what is put on them.
 
+use std::collections::HashMap;
+
 use http::{HeaderName, HeaderValue};
 use toml::de::DeValue;
 
+use super::address;
 use super::section::Section;
 use super::value::{kind, quoted, shape, shown, size_shown};
-use super::{PartnerConfig, address};
 use crate::proxy::{self, HostPattern};
 
-/// `hosts`, `path_prefix` and `[partner.replay]`, which must tell this partner from `earlier` ones.
+/// Which partner, by its number, has which path prefix on which host; `None` stands for any host.
+///
+/// Kept, because to compare every partner with every other takes seconds where there are thousands.
+#[derive(Default)]
+pub(super) struct Taken(HashMap<(Option<HostPattern>, String), (usize, String)>);
+
+impl Taken {
+    /// The requests of `route` are for the `index`th partner from now on.
+    pub(super) fn add(&mut self, index: usize, name: &str, route: &proxy::RouteConfig) {
+        for way in ways(&route.hosts, &route.path_prefix) {
+            self.0.entry(way).or_insert_with(|| (index, name.to_owned()));
+        }
+    }
+
+    /// The name of the first partner for which a request to one of `hosts` may be, too.
+    fn by(&self, hosts: &[HostPattern], path_prefix: &str) -> Option<&str> {
+        let taken = ways(hosts, path_prefix).filter_map(|way| self.0.get(&way));
+        taken.min().map(|(_, name)| name.as_str())
+    }
+}
+
+/// Each of `hosts`, or any, with the prefix.
+fn ways<'a>(
+    hosts: &'a [HostPattern],
+    path_prefix: &'a str,
+) -> impl Iterator<Item = (Option<HostPattern>, String)> + 'a {
+    let any = hosts.is_empty().then_some(None);
+    any.into_iter().chain(hosts.iter().cloned().map(Some)).map(|host| (host, path_prefix.to_owned()))
+}
+
+/// `hosts`, `path_prefix` and `[partner.replay]`, which must tell this partner from earlier ones.
 pub(super) fn route(
     s: &mut Section<'_, '_>,
     replay: &mut Section<'_, '_>,
     memory: usize,
-    earlier: &[PartnerConfig],
+    taken: &Taken,
 ) -> proxy::RouteConfig {
     const MAX_LIMIT: usize = 1 << 30;
     let hosts = hosts(s);
@@ -21,14 +53,9 @@ pub(super) fn route(
     let path_prefix = path_prefix.unwrap_or_else(|| "/".to_owned());
     s.row("path_prefix", &path_prefix);
     s.choice("auth_calls", "deny", &[("deny", ())]);
-    let same = |route: &proxy::RouteConfig| {
-        route.path_prefix == path_prefix
-            && (hosts.is_empty() && route.hosts.is_empty()
-                || hosts.iter().any(|host| route.hosts.contains(host)))
-    };
-    if let Some(other) = earlier.iter().find(|other| same(&other.route)) {
+    if let Some(other) = taken.by(&hosts, &path_prefix) {
         let key = if s.given("path_prefix") { "path_prefix" } else { "hosts" };
-        let expected = format!("hosts and path_prefix to differ from those of partner \"{}\"", other.name);
+        let expected = format!("hosts and path_prefix to differ from those of partner \"{other}\"");
         s.wrong(key, expected, "the same");
     }
     let replay_limit = replay.size("limit", MAX_LIMIT, memory.min(64 << 10));

@@ -395,6 +395,17 @@ fn of_routes() {
             "c.toml:14: partner \"beta\": path_prefix: expected hosts and path_prefix to differ from those of partner \"acme\", found the same"
         ]
     );
+    // Of several that it meets, the first is named; one on the same host by another way is not met.
+    let named = |name: &str, rest: &str| format!("{}{rest}\n", PARTNER.replace("acme", name));
+    let (one, two) = (named("one", "hosts = [\"g\"]"), named("two", "hosts = [\"h\", \"h:1\"]"));
+    let both = named("both", "hosts = [\"h:1\", \"g\"]");
+    let neither = named("neither", "hosts = [\"g:1\", \"h:2\"]") + &named("any", "");
+    assert_eq!(
+        errors(&format!("{one}{two}{both}{neither}")),
+        [
+            "c.toml:18: partner \"both\": hosts: expected hosts and path_prefix to differ from those of partner \"one\", found the same"
+        ]
+    );
     assert_eq!(
         errors(&format!("{PARTNER}{PARTNER}path_prefix = \"/2\"")),
         ["c.toml:7: partner \"acme\": name: expected a name that no other partner has, found \"acme\""]
