@@ -6,7 +6,9 @@
 //!
 //! The work blocks, so it runs on threads of the store's own and goes on to its end even if the
 //! caller goes away. For one partner it also runs in order: of two saves, the one called later wins,
-//! whichever thread is faster. Partners wait for each other no longer than the disk has them wait.
+//! whichever thread is faster. Partners wait for each other no longer than the disk has them wait. A
+//! pair that is in hand goes before the intents of those who have not called yet, of which few are
+//! written at once: however slow the disk is, it holds back those who begin and not those who end.
 //!
 //! Since nobody else may change the directory, a partner's files are listed when it is loaded, and
 //! known from then on.
@@ -25,13 +27,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use tokio::sync::Semaphore;
 use zeroize::Zeroizing;
 
 use self::dir::Dir;
 use self::journal::{Journal, Progress};
 use self::names::{Entry, Listing};
 use self::threads::Threads;
-use super::{BoxFuture, Config, Loaded, Record, Store, StoreError, StoreKey, seal};
+use super::{Begun, BoxFuture, Claim, Config, Loaded, Record, Store, StoreError, StoreKey, seal};
+use crate::clock::Moment;
 
 /// The store of kind `file`. Holds the directory's lock until it is dropped and its last save is
 /// done.
@@ -64,6 +68,7 @@ impl FileStore {
             previous_key: config.previous_key.clone(),
             tickets: AtomicU64::new(0),
             progress: Mutex::default(),
+            intents: Semaphore::new(INTENTS),
             _lock: lock,
         };
         Ok(Self { shared: Arc::new(shared) })
@@ -105,6 +110,22 @@ impl Store for FileStore {
             let bytes = self.encode(partner, record)?;
             let name = partner.to_owned();
             self.blocking("save", move |shared| shared.save(&name, &bytes, ticket)).await
+        })
+    }
+
+    fn begin<'a>(
+        &'a self,
+        partner: &'a str,
+        record: &'a Record,
+        _claim: Claim,
+    ) -> BoxFuture<'a, Result<Begun, StoreError>> {
+        Box::pin(async move {
+            if record.intent.is_some() {
+                // Never closed; and without a turn the intent would be written all the same.
+                let _turn = self.shared.intents.acquire().await;
+                self.save(partner, record).await?;
+            }
+            Ok(Begun::Go { by: Moment::NEVER })
         })
     }
 }
@@ -156,6 +177,8 @@ struct Shared {
     /// time; those of different partners share the waits for the disk.
     progress: Mutex<HashMap<Box<str>, Arc<Mutex<Progress>>>>,
     threads: Threads,
+    /// The turns of intents.
+    intents: Semaphore,
     _lock: OwnedFd,
 }
 
@@ -245,3 +268,5 @@ fn keys<'a>(key: Option<&'a StoreKey>, previous: Option<&'a StoreKey>) -> Vec<&'
 }
 
 const LOCK: &str = "lock";
+/// How many intents are written at once: half of what the threads can do.
+const INTENTS: usize = 16;

@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, chown, symlink};
+use std::time::Duration;
 
 use tempfile::TempDir;
 
@@ -543,6 +544,32 @@ fn a_save_does_not_wait_for_one_of_another_partner() {
     run(store.save("globex", &record(1))).unwrap();
     drop(under_way);
     save(&store, 1).unwrap();
+}
+
+#[test]
+fn a_pair_is_saved_while_more_intents_than_there_are_threads_wait_for_the_disk() {
+    let place = Place::new();
+    let store = Arc::new(place.open());
+    let names: Vec<_> = (0..100).map(|n| format!("p{n}")).collect();
+    let stuck: Vec<_> = names.iter().map(|name| store.shared.progress(name)).collect();
+    let stuck: Vec<_> = stuck.iter().map(|progress| progress.lock().unwrap()).collect();
+    let (intent, claim) = (record(1), Claim { timeout: Duration::from_secs(10), ordered: false });
+    let mut intents: Vec<_> = names.iter().map(|name| store.begin(name, &intent, claim)).collect();
+    // One poll has each under way, as far as it comes.
+    run(std::future::poll_fn(|context| {
+        assert!(intents.iter_mut().all(|intent| intent.as_mut().poll(context).is_pending()));
+        std::task::Poll::Ready(())
+    }));
+    // On a thread of its own, because it might never end.
+    let (done, saved) = std::sync::mpsc::channel();
+    let other = Arc::clone(&store);
+    let saving = std::thread::spawn(move || done.send(run(other.save("globex", &record(2))).is_ok()));
+    assert_eq!(saved.recv_timeout(Duration::from_secs(30)), Ok(true));
+    saving.join().unwrap().unwrap();
+    drop(stuck);
+    let begun = run_all(intents);
+    assert!(begun.into_iter().all(|begun| matches!(begun, Ok(Begun::Go { .. }))));
+    assert_eq!(place.names().len(), names.len() + 2, "theirs, that of globex and the lock");
 }
 
 /// Has all of these under way before it waits for any.
