@@ -170,11 +170,17 @@ impl HttpEndpoint {
         Ok(reader.classify(head.status, &head.headers, &bytes))
     }
 
-    fn seal(&self, plaintext: &impl Serialize) -> Result<String, SealError> {
-        let mut json = Zeroizing::new(Vec::with_capacity(MAX_ANSWER));
+    /// Seals `plaintext`, which says `texts`.
+    fn seal(&self, plaintext: &impl Serialize, texts: &[&str]) -> Result<String, SealError> {
+        const AROUND: usize = 256;
+        const LONGEST_ESCAPE: usize = r"\u0000".len();
+        // Never grows, because growing would leave copies behind.
+        let room = AROUND + LONGEST_ESCAPE * texts.iter().map(|text| text.len()).sum::<usize>();
+        let mut json = Zeroizing::new(Vec::with_capacity(room));
         // Neither serializing strings nor writing to memory can fail; if it did, nothing would be
         // sent.
         serde_json::to_writer(&mut *json, plaintext).map_err(|_| SealError)?;
+        debug_assert!(json.len() <= room);
         seal(&self.config.key, self.config.iv, &json)
     }
 }
@@ -187,7 +193,7 @@ impl TokenEndpoint for HttpEndpoint {
         }
 
         Box::pin(async move {
-            let body = self.seal(&Plaintext { refresh_token: token.expose() });
+            let body = self.seal(&Plaintext { refresh_token: token.expose() }, &[token.expose()]);
             self.call(REFRESH_PATH, body, by).await
         })
     }
@@ -205,12 +211,14 @@ impl TokenEndpoint for HttpEndpoint {
             let Some(login) = &self.config.login else {
                 return Outcome::Refused(bare(reason::NO_LOGIN));
             };
-            let body = self.seal(&Plaintext {
+            let plaintext = Plaintext {
                 username: &login.username,
                 password: login.password.expose_secret(),
                 client_id: &login.client_id,
                 client_secret: login.client_secret.expose_secret(),
-            });
+            };
+            let Plaintext { username, password, client_id, client_secret } = plaintext;
+            let body = self.seal(&plaintext, &[username, password, client_id, client_secret]);
             self.call(LOGIN_PATH, body, by).await
         })
     }
