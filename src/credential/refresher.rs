@@ -4,6 +4,7 @@
 //! wait. Each of its states is a method; [`Refresher::run`] only chooses among them.
 
 mod durable;
+mod import;
 mod pace;
 mod share;
 mod show;
@@ -18,7 +19,7 @@ use tracing::{error, info, warn};
 
 use super::Policy;
 use super::cell::TokenCell;
-use super::command::{Command, ImportError, Pair, Stop};
+use super::command::{Command, Stop};
 use super::handle::{Demand, RefreshHandle};
 use super::schedule::{Decision, backoff, decide};
 use super::state::Credential;
@@ -159,7 +160,8 @@ impl Refresher {
             metrics,
             rng,
         };
-        refresher.look_first().await.map_err(failed)?;
+        // In a box, because it is rare, and thousands may be loading at once.
+        Box::pin(refresher.look_first()).await.map_err(failed)?;
         refresher.publish_token();
         let decision = refresher.decide();
         refresher.publish_status(decision);
@@ -167,7 +169,14 @@ impl Refresher {
     }
 
     /// Runs until it is told to stop. What is under way then is finished first.
-    pub async fn run(mut self) {
+    //
+    // No `async fn`: its future would have room for the refresher twice, where it was and where it went.
+    pub fn run(self) -> impl Future<Output = ()> {
+        let mut refresher = Box::new(self);
+        async move { refresher.go_on().await }
+    }
+
+    async fn go_on(&mut self) {
         loop {
             let decision = self.decide();
             self.publish_status(decision);
@@ -223,14 +232,14 @@ impl Refresher {
                 self.settings = self.new_settings.borrow_and_update().clone();
                 configure(&mut self.credential, &self.settings);
             }
-            () = share::changed(self.changes.as_deref()) => self.look().await,
+            () = share::changed(self.changes.as_deref()) => Box::pin(self.look()).await,
             () = self.demand.wake.notified() => {}
             () = sleep_until(&*self.clock, until.min(expires_at)) => {}
         }
         true
     }
 
-    /// Presents the refresh token.
+    /// Presents the refresh token, once the store has the intent.
     async fn refresh(&mut self) {
         let Some(token) = self.credential.refresh.clone() else { return };
         let now = self.clock.now();
@@ -249,6 +258,11 @@ impl Refresher {
         if self.decide() != Decision::Refresh {
             return;
         }
+        // In a box, so that those who wait for the store take less room.
+        Box::pin(self.present(token, by)).await;
+    }
+
+    async fn present(&mut self, token: RefreshToken, by: Moment) {
         let sent_at = self.clock.now();
         let outcome = self.settings.endpoint.refresh(&token, by).await;
         self.account_for("refresh", &outcome, sent_at);
@@ -343,48 +357,6 @@ impl Refresher {
             info!(partner = &*self.name, "taking up the configured refresh token");
             self.credential.adopt_seed(seed);
         }
-    }
-
-    async fn import(&mut self, pair: Pair) -> Result<Status, ImportError> {
-        let mut result = self.import_once(&pair).await;
-        // An operator's word stands above what others have brought in the meantime.
-        for _ in 0..3 {
-            if !matches!(result, Err(ImportError::Store(StoreError::Overtaken))) {
-                break;
-            }
-            self.look().await;
-            result = self.import_once(&pair).await;
-        }
-        result?;
-        self.publish_token();
-        info!(partner = &*self.name, "an operator loaded a new refresh token");
-        let decision = self.decide();
-        self.publish_status(decision);
-        Ok(self.status.borrow().clone())
-    }
-
-    async fn import_once(&mut self, pair: &Pair) -> Result<(), ImportError> {
-        if self.credential.shared && self.credential.has_followed(&pair.refresh) {
-            return Err(ImportError::Followed);
-        }
-        let before = self.credential.clone();
-        let now = self.clock.now();
-        self.credential.take_up(pair.refresh.clone());
-        match &pair.access {
-            Some((access, lifetime)) => {
-                let (access, refresh) = (access.clone(), Some(pair.refresh.clone()));
-                let set = TokenSet { access, lifetime: Some(*lifetime), refresh };
-                let jitter = self.rng.f64();
-                self.credential.renewed(set, now, now, &self.settings.policy, jitter);
-            }
-            None => self.credential.ordered = true,
-        }
-        let result = self.save().await;
-        if result.is_err() {
-            self.credential = before;
-            self.keep_own().await;
-        }
-        Ok(result?)
     }
 }
 

@@ -84,6 +84,25 @@ fn busiest(calls: &[Instant], window: Duration) -> usize {
     (0..calls.len()).map(within).max().unwrap()
 }
 
+#[tokio::test]
+async fn a_refresher_that_has_nothing_to_do_takes_little_room() {
+    let (_held, settings) = watch::channel(Settings {
+        endpoint: Arc::new(Diary::default()),
+        policy: policy(),
+        login: None,
+        seed: None,
+    });
+    let (store, clock) = (Arc::<FakeStore>::default() as Arc<dyn Store>, FakeClock::new() as Arc<dyn Clock>);
+    let metrics = Metrics::new("0").credential("acme");
+    let rng = fastrand::Rng::with_seed(0);
+    let (refresher, _handle, _stop) =
+        Refresher::load("acme", settings, store, clock, metrics, rng).await.unwrap();
+    let itself = size_of_val(&refresher);
+    let run = size_of_val(&refresher.run());
+    // Where there are thousands of partners this is most of what each takes.
+    assert!(itself + run <= 2048, "{itself} and {run} bytes");
+}
+
 #[tokio::test(start_paused = true)]
 async fn first_refreshes_of_partners_that_start_together_come_one_after_the_other() {
     let clock = FakeClock::new();
