@@ -13,7 +13,7 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::decode::{Decoded, Decoder};
 pub use self::outbox::Outbox;
-pub use self::room::ReadRoom;
+pub use self::room::{OwnRoom, ReadRoom};
 
 /// The longest head that is read, in bytes.
 pub const MAX_HEAD: usize = 128 * 1024;

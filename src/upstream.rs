@@ -256,11 +256,13 @@ impl Upstream {
         Counted { _shown: self.shard.connected(Side::Upstream), _place: place }
     }
 
-    /// Closes connections that have been idle for too long or that the partner has closed.
+    /// Closes connections that have been idle for too long or that the partner has closed, and frees
+    /// room that nobody reads into.
     pub fn sweep(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain_mut(|idle| self.is_fresh(idle, now));
         self.http2.sweep(self.idle_timeout, now);
+        self.room.sweep();
     }
 
     /// The connection that was used last and that the partner has left open.

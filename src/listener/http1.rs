@@ -46,6 +46,13 @@ pub(super) struct Common {
     date: Date,
 }
 
+impl Common {
+    /// Frees what is not used; to be called now and then.
+    pub(super) fn sweep(&self) {
+        self.room.sweep();
+    }
+}
+
 /// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
 pub(super) struct Connection<T> {
     wire: Rc<Wire<T>>,

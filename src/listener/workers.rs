@@ -141,8 +141,8 @@ impl Worker {
 
     async fn serve(mut self, acceptor: Acceptor) {
         let proxy = Proxy::new(Arc::clone(&self.shared), Arc::clone(&self.shard));
-        let sweeper = tokio::task::spawn_local(sweep(proxy.clone()));
         let (open, common) = (Rc::new(Open::default()), Rc::new(Common::default()));
+        let sweeper = tokio::task::spawn_local(sweep(proxy.clone(), Rc::clone(&common)));
         let mut phase = self.phase.clone();
         tokio::select! {
             () = self.accept_all(&acceptor, &proxy, &common, &open) => {}
@@ -190,10 +190,11 @@ impl Worker {
     }
 }
 
-async fn sweep(proxy: Proxy) {
+async fn sweep(proxy: Proxy, common: Rc<Common>) {
     loop {
         sleep(SWEEP).await;
         proxy.sweep();
+        common.sweep();
     }
 }
 

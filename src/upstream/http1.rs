@@ -21,7 +21,7 @@ use tokio::io::{AsyncWrite, ReadHalf};
 use self::head::AnswerHead;
 use super::upload::Upload;
 use super::{Answer, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
-use crate::http1::{Decoded, Decoder, Outbox, ReadRoom, join, write_chunk, write_last_chunk};
+use crate::http1::{Decoded, Decoder, Outbox, OwnRoom, ReadRoom, join, write_chunk, write_last_chunk};
 use crate::partner::Transport;
 
 /// A connection that can carry one exchange at a time. Closed when dropped.
@@ -154,7 +154,7 @@ where
         }
         loop {
             // Nothing may be there before the request has begun to leave.
-            let more = ready!(pool.room.poll_read(&mut connection.io, cx, 0));
+            let more = ready!(pool.room.poll_read(&mut connection.io, cx));
             let more = match more {
                 Ok(more) if !more.is_empty() => more,
                 Ok(_) => return Poll::Ready(Err(broken.take().unwrap_or(ExchangeError::Incomplete))),
@@ -182,11 +182,13 @@ where
     } else {
         Io::early(connection, sending, broken.is_none())
     };
-    let mut incoming = Incoming { pool: Rc::clone(pool), io: Some(io), decoder, buffer };
+    let idle_timeout = pool.idle_timeout;
+    let (pool, room) = (Rc::clone(pool), OwnRoom::default());
+    let mut incoming = Incoming { pool, io: Some(io), decoder, buffer, room };
     if incoming.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
         incoming.release();
     }
-    let mut response = Response::new(Answer::http1(incoming, pool.idle_timeout));
+    let mut response = Response::new(Answer::http1(incoming, idle_timeout));
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     if let Some(reason) = reason {
@@ -203,6 +205,8 @@ pub(super) struct Incoming {
     decoder: Decoder,
     /// What has been read of the body and not yet been handed over.
     buffer: Bytes,
+    /// What a large body is read into.
+    room: OwnRoom,
 }
 
 enum Io {
@@ -236,10 +240,15 @@ impl Io {
         Self::Early { read, _upload: upload, _counted: counted }
     }
 
-    fn poll_read(&mut self, room: &ReadRoom, cx: &mut Context<'_>, expected: u64) -> Poll<io::Result<Bytes>> {
+    fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        (shared, own): (&ReadRoom, &mut OwnRoom),
+        expected: u64,
+    ) -> Poll<io::Result<Bytes>> {
         match self {
-            Self::Whole { connection, .. } => room.poll_read(&mut connection.io, cx, expected),
-            Self::Early { read, .. } => room.poll_read(read, cx, expected),
+            Self::Whole { connection, .. } => shared.poll_expected(&mut connection.io, cx, own, expected),
+            Self::Early { read, .. } => shared.poll_expected(read, cx, own, expected),
         }
     }
 }
@@ -257,6 +266,7 @@ impl Incoming {
 
     /// The answer has ended. What has come behind it belongs to nobody.
     fn release(&mut self) {
+        self.pool.room.give_back(&mut self.room);
         if let Some(Io::Whole { connection, persistent: true }) = self.io.take()
             && self.buffer.is_empty()
         {
@@ -272,7 +282,7 @@ impl Incoming {
                 Decoded::More(expected) => expected,
             };
             let Some(io) = &mut self.io else { return Poll::Ready(Ok(None)) };
-            let more = ready!(io.poll_read(&self.pool.room, cx, expected))?;
+            let more = ready!(io.poll_read(cx, (&self.pool.room, &mut self.room), expected))?;
             if more.is_empty() {
                 self.decoder.closed()?;
             }

@@ -15,7 +15,7 @@ use super::super::activity::Activity;
 use super::Common;
 use super::answer::Answering;
 use super::head::{self, Facts, RequestHead};
-use crate::http1::{Decoded, Decoder, MAX_HEAD, Outbox, join};
+use crate::http1::{Decoded, Decoder, MAX_HEAD, Outbox, OwnRoom, join};
 use crate::incoming::{BoxError, Incoming, Part, Receiving, Source};
 use crate::proxy::Unreadable;
 
@@ -35,9 +35,14 @@ struct State<T> {
     io: T,
     /// What has been read and belongs to the message that is being read, or to the next one.
     buffer: Bytes,
+    /// What a large message is read into.
+    room: OwnRoom,
     outbox: Outbox,
     /// Where the message ends.
     decoder: Decoder,
+    /// How long the body of the message before it was, if that was told: most clients send more of
+    /// the same.
+    before: u64,
     /// Which message it is, so that nobody reads another's body.
     message: u32,
     /// The client waits to be told to go on with its body.
@@ -59,8 +64,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         let state = State {
             io,
             buffer,
+            room: OwnRoom::default(),
             outbox: Outbox::default(),
             decoder: Decoder::none(),
+            before: 0,
             message: 0,
             expects: false,
             answered: false,
@@ -104,7 +111,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
             if state.parting && state.buffer.is_empty() {
                 return Poll::Ready(Ok(None));
             }
-            let more = match ready!(self.common.room.poll_read(&mut state.io, cx, 0)) {
+            let State { io, room, before, .. } = state;
+            let more = match ready!(self.common.room.poll_expected(io, cx, room, *before)) {
                 Ok(more) if !more.is_empty() => more,
                 // Half a head is none.
                 _ => return Poll::Ready(Ok(None)),
@@ -118,6 +126,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
 
     fn begin_message(self: &Rc<Self>, state: &mut State<T>, head: RequestHead) -> (Request<Incoming>, Facts) {
         let RequestHead { request, decoder, expects, facts } = head;
+        state.before = decoder.size_hint().exact().unwrap_or(0);
         let body = if decoder.has_ended() {
             Receiving::none()
         } else {
@@ -135,7 +144,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         if state.broken || !state.decoder.has_ended() || !state.buffer.is_empty() {
             return Poll::Pending;
         }
-        match ready!(self.common.room.poll_read(&mut state.io, cx, 0)) {
+        match ready!(self.common.room.poll_read(&mut state.io, cx)) {
             Ok(more) if !more.is_empty() => {
                 self.activity.moved(true);
                 state.buffer = more;
@@ -209,6 +218,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         state.message = state.message.wrapping_add(1);
         state.elsewhere.wake();
         state.outbox.rest();
+        self.common.room.give_back(&mut state.room);
         let mut left = UNWANTED;
         while !state.broken && !state.expects && left > 0 {
             match state.decoder.decode(&mut state.buffer) {
@@ -216,7 +226,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
                 Ok(Decoded::Frame(frame)) => {
                     left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
                 }
-                Ok(Decoded::More(_)) => match self.common.room.poll_read(&mut state.io, cx, 0) {
+                Ok(Decoded::More(_)) => match self.common.room.poll_read(&mut state.io, cx) {
                     Poll::Ready(Ok(more)) if !more.is_empty() => join(&mut state.buffer, more),
                     _ => return false,
                 },
@@ -234,9 +244,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
     /// Reads what the client still sends, up to its end.
     pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
         let state = &mut *self.state.borrow_mut();
-        while matches!(ready!(self.common.room.poll_read(&mut state.io, cx, 0)), Ok(more) if !more.is_empty())
-        {
-        }
+        while matches!(ready!(self.common.room.poll_read(&mut state.io, cx)), Ok(more) if !more.is_empty()) {}
         Poll::Ready(())
     }
 }
@@ -278,7 +286,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin> Wire<T> {
                 Decoded::End => return Poll::Ready(Ok(Part { frame: None, last: true })),
                 Decoded::More(expected) => expected,
             };
-            let Poll::Ready(more) = self.common.room.poll_read(&mut state.io, cx, expected)? else {
+            let State { io, room, .. } = state;
+            let Poll::Ready(more) = self.common.room.poll_expected(io, cx, room, expected)? else {
                 state.wait_elsewhere(cx);
                 return Poll::Pending;
             };
