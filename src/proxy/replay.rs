@@ -7,6 +7,7 @@
 //! would wait for ever.
 
 mod memory;
+mod whole;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,6 +24,7 @@ use http_body_util::BodyExt;
 
 pub(super) use self::memory::ReplayMemory;
 use self::memory::Reservation;
+use self::whole::Whole;
 use super::headers;
 use crate::incoming::Incoming;
 use crate::metrics::ReplayResult;
@@ -51,8 +53,8 @@ pub(super) enum Replay {
     Empty,
     /// Of known length, to be collected before it is sent.
     Short { body: IdleLimited<Incoming>, length: usize, reservation: Reservation },
-    /// All of it, in a few pieces.
-    Held { data: VecDeque<Bytes>, _reservation: Reservation },
+    /// All of it.
+    Held { data: Whole, _reservation: Reservation },
     /// It streams.
     Stream(Stream),
 }
@@ -101,8 +103,11 @@ impl Replay {
         let (mut data, mut small, mut taken) = (VecDeque::new(), BytesMut::new(), 0);
         while let Some(frame) = body.frame().await {
             let Ok(part) = frame.map_err(|_| BodyError)?.into_data() else { continue };
+            if taken == 0 && part.len() == length && body.is_end_stream() {
+                return Ok(Self::Held { data: Whole::InOne(part), _reservation: reservation });
+            }
             taken += part.len();
-            if part.len() >= PIECE || taken == part.len() && taken == length {
+            if part.len() >= PIECE {
                 data.extend((!small.is_empty()).then(|| small.split().freeze()));
                 data.push_back(part);
             } else {
@@ -116,7 +121,7 @@ impl Replay {
         if taken != length {
             return Err(BodyError);
         }
-        Ok(Self::Held { data, _reservation: reservation })
+        Ok(Self::Held { data: Whole::InPieces(data), _reservation: reservation })
     }
 
     /// Takes nothing more from the client: a 401 has come, and what is taken from now on could not
@@ -155,7 +160,7 @@ impl Replay {
     pub(super) fn taken(&self) -> u64 {
         match self {
             Self::Empty | Self::Short { .. } => 0,
-            Self::Held { data, .. } => data.iter().map(|piece| piece.len() as u64).sum(),
+            Self::Held { data, .. } => data.len(),
             Self::Stream(stream) => stream.tee.borrow().taken,
         }
     }
@@ -290,8 +295,8 @@ impl Tee {
 pub(super) enum RequestBody {
     /// There is none.
     Empty,
-    /// What is left of all of it.
-    Whole(VecDeque<Bytes>),
+    /// All of it is there.
+    Whole(Whole),
     /// As much as is held, and then what the client still sends.
     Streaming(Streaming),
 }
@@ -350,7 +355,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(data) => Poll::Ready(data.pop_front().map(|piece| Ok(Frame::data(piece)))),
+            Self::Whole(data) => Poll::Ready(data.take().map(|piece| Ok(Frame::data(piece)))),
             Self::Streaming(body) => body.poll(cx),
         }
     }
@@ -366,7 +371,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(data) => SizeHint::with_exact(data.iter().map(|piece| piece.len() as u64).sum()),
+            Self::Whole(data) => SizeHint::with_exact(data.len()),
             Self::Streaming(body) => {
                 body.tee.borrow().length.map_or_else(SizeHint::default, SizeHint::with_exact)
             }
