@@ -44,6 +44,16 @@ fn replicas() {
     seeds::run(SEEDS, simulate);
 }
 
+/// Seeds that once found a fault, here or in what judges.
+const FOUND: [u64; 4] = [9168, 10262, 11216, 13485];
+
+#[test]
+fn seeds_that_once_found_a_fault_find_none() {
+    for seed in FOUND {
+        assert_eq!(simulate(seed, false).violation, None, "seed {seed}");
+    }
+}
+
 #[test]
 fn a_seed_replays_exactly() {
     seeds::replay(40, simulate);

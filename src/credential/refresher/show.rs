@@ -28,7 +28,9 @@ impl Refresher {
         let access = self.credential.access.as_ref();
         let status = Status {
             state: self.credential.state(now),
-            generation: self.credential.generation,
+            // What is held may have no access token, when an operator has loaded it into another replica;
+            // then the one before goes on serving.
+            generation: self.cell.load().map_or(self.credential.generation, |token| token.generation),
             expires_at: access.map(|access| access.expires_at),
             persisted: !self.credential.unsaved,
             last: self.last,
