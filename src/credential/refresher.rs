@@ -70,6 +70,8 @@ pub struct Refresher {
     changes: Option<Arc<Notify>>,
     /// A pair that another process has overtaken, for the case that what took its place is dead.
     aside: Option<Box<Credential>>,
+    /// It is not on disk beside the journal.
+    aside_at_risk: bool,
     clock: Arc<dyn Clock>,
     cell: Arc<TokenCell>,
     status: watch::Sender<Status>,
@@ -145,6 +147,7 @@ impl Refresher {
             name: name.into(),
             changes,
             aside: None,
+            aside_at_risk: false,
             owner: rng.u64(..),
             credential,
             settings,

@@ -69,6 +69,7 @@ impl Refresher {
     /// Records how a call ended that brought no token, and so closes its intent. No other process is
     /// to call before `wait` is over.
     pub(super) async fn save_end(&mut self, wait: Duration) {
+        self.secure_aside().await;
         let record = self.credential.record(&*self.clock);
         self.credential.behind = true;
         match self.store.end(&self.name, &record, wait).await {
@@ -81,8 +82,9 @@ impl Refresher {
         }
     }
 
-    /// Makes the credential durable.
+    /// Makes the credential durable. It takes the place in the journal of what was there.
     pub(super) async fn save(&mut self) -> Result<(), StoreError> {
+        self.secure_aside().await;
         let record = self.credential.record(&*self.clock);
         let result = self.store.save(&self.name, &record).await;
         match &result {

@@ -126,8 +126,10 @@ impl Refresher {
         self.publish_token();
         let decision = self.decide();
         self.publish_status(decision);
-        // For a start without the database. It can be had again, so failing to keep it is no fault.
-        if let Some(shared) = self.store.shared()
+        // For a start without the database. It can be had again, so failing to keep it is no fault. What
+        // could not be kept aside is in the journal still, and is not written over for this.
+        self.secure_aside().await;
+        if let Some(shared) = self.store.shared().filter(|_| !self.aside_at_risk)
             && let Err(failure) = shared.keep(&self.name, record).await
         {
             warn!(partner = &*self.name, error = %failure, "the journal could not be written");
@@ -190,22 +192,33 @@ impl Refresher {
             generation = self.credential.generation.0,
             "another replica has stored a token pair in place of the one that this pair came from; this pair is kept aside"
         );
-        self.keep_aside(&self.credential.record(&*self.clock)).await;
         self.aside = Some(Box::new(self.credential.clone()));
+        self.aside_at_risk = true;
+        self.secure_aside().await;
     }
 
-    async fn keep_aside(&self, record: &store::Record) {
-        if let Some(shared) = self.store.shared()
-            && let Err(failure) = shared.set_aside(&self.name, record).await
-        {
+    /// Puts what was set aside on disk, if it is in memory and perhaps in the journal only.
+    pub(super) async fn secure_aside(&mut self) {
+        if let Some(aside) = self.aside.as_ref().filter(|_| self.aside_at_risk) {
+            self.aside_at_risk = !self.keep_aside(&aside.record(&*self.clock)).await;
+        }
+    }
+
+    /// Whether `record` is on disk beside the journal.
+    async fn keep_aside(&self, record: &store::Record) -> bool {
+        let Some(shared) = self.store.shared() else { return true };
+        let kept = shared.set_aside(&self.name, record).await;
+        if let Err(failure) = &kept {
             error!(partner = &*self.name, error = %failure, "a token pair could not be kept aside");
         }
+        kept.is_ok()
     }
 
     /// What the store holds is dead, so a pair that was set aside takes its place. It is kept, because
     /// its refusal may have come from something between bearerd and the partner.
     async fn fall_back(&mut self) {
         let Some(aside) = self.aside.take().filter(|aside| !dead(aside)) else { return };
+        self.aside_at_risk = false;
         self.keep_aside(&self.credential.record(&*self.clock)).await;
         warn!(partner = &*self.name, "the token pair in use is dead; trying the one that was kept aside");
         let mut next = *aside;
