@@ -129,10 +129,8 @@ impl Refresher {
         // For a start without the database. It can be had again, so failing to keep it is no fault. What
         // could not be kept aside is in the journal still, and is not written over for this.
         self.secure_aside().await;
-        if let Some(shared) = self.store.shared().filter(|_| !self.aside_at_risk)
-            && let Err(failure) = shared.keep(&self.name, record).await
-        {
-            warn!(partner = &*self.name, error = %failure, "the journal could not be written");
+        if !self.aside_at_risk {
+            self.keep_own().await;
         }
     }
 
@@ -158,8 +156,8 @@ impl Refresher {
         );
     }
 
-    /// Puts what this process holds back in its journal, where a pair that was not taken up after all
-    /// has taken its place.
+    /// Puts what this process holds in its journal, in place of what is there. Drawn up only now, because
+    /// the wall clock may have been set since it was read.
     pub(super) async fn keep_own(&self) {
         let Some(shared) = self.store.shared() else { return };
         let record = self.credential.record(&*self.clock);
