@@ -219,7 +219,6 @@ async fn conclude(world: &Shared) {
         }
         w.tell(|_| "the operator helps".to_owned());
         w.desk.enroll("operators");
-        w.desk.login_refused = false;
         (w.rng.usize(..w.plan.replicas), w.plan.login && w.rng.bool())
     };
     if let Err(error) = help(world, replica, log_in).await {
