@@ -35,7 +35,8 @@ pub(super) struct Desk {
     pub(super) calls: u64,
     /// The newest pair that has arrived anywhere.
     pub(super) newest: Option<Arrived>,
-    /// When something in between refused a login, after which nobody who knows tries again.
+    /// When something in between refused a login, after which nobody who knows tries again: not even
+    /// after an operator has had another replica log in, as long as it has not heard of that.
     pub(super) login_refused: bool,
 }
 

@@ -133,8 +133,6 @@ pub(super) fn learn(world: &mut World, replica: usize, call: &Call, outcome: &Ou
     match outcome {
         Outcome::Renewed(set) => {
             world.count("renewals");
-            // Whoever was told to log in has shown that it can be done; the others learn it from the row.
-            world.desk.login_refused &= token.is_some();
             if now > call.until {
                 world.count("renewals after the deadline");
             }
