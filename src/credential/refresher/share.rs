@@ -215,8 +215,12 @@ impl Refresher {
     /// What the store holds is dead, so a pair that was set aside takes its place. It is kept, because
     /// its refusal may have come from something between bearerd and the partner.
     async fn fall_back(&mut self) {
-        let Some(aside) = self.aside.take().filter(|aside| !dead(aside)) else { return };
+        let refused = self.credential.refresh.as_ref().map(RefreshToken::digest);
+        // A partner may have given the same refresh token out twice, and then it is refused in both.
+        let other = |aside: &Credential| aside.refresh.as_ref().map(RefreshToken::digest) != refused;
+        let aside = self.aside.take().filter(|aside| !dead(aside) && other(aside));
         self.aside_at_risk = false;
+        let Some(aside) = aside else { return };
         self.keep_aside(&self.credential.record(&*self.clock)).await;
         warn!(partner = &*self.name, "the token pair in use is dead; trying the one that was kept aside");
         let mut next = *aside;
