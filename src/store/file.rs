@@ -6,9 +6,10 @@
 //!
 //! The work blocks, so it runs on threads of the store's own and goes on to its end even if the
 //! caller goes away. For one partner it also runs in order: of two saves, the one called later wins,
-//! whichever thread is faster. Partners wait for each other no longer than the disk has them wait. A
-//! pair that is in hand goes before the intents of those who have not called yet, of which few are
-//! written at once: however slow the disk is, it holds back those who begin and not those who end.
+//! whichever thread is faster. Partners wait for each other no longer than the disk has them wait. Of
+//! the intents of those who have not called yet few are written at once, so that a pair that is in
+//! hand does not wait behind all of them: however slow the disk is, it holds back those who begin
+//! before those who end.
 //!
 //! Since nobody else may change the directory, a partner's files are listed when it is loaded, and
 //! known from then on.
