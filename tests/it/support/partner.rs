@@ -41,7 +41,8 @@ pub(crate) struct Shared {
     scripts: Mutex<HashMap<String, (bool, Script)>>,
     base: String,
     tls: Option<Arc<ServerConfig>>,
-    streams: Mutex<Vec<TcpStream>>,
+    /// Those that are open, by the number of the connection.
+    streams: Mutex<HashMap<usize, TcpStream>>,
     open: AtomicUsize,
     /// Answers given while a refresh call was under way.
     meanwhile: AtomicUsize,
@@ -188,7 +189,7 @@ impl Partner {
 
     /// Closes every connection.
     pub(crate) fn close_connections(&self) {
-        for stream in self.shared.streams.lock().unwrap().drain(..) {
+        for (_, stream) in self.shared.streams.lock().unwrap().drain() {
             let _gone = stream.shutdown(Shutdown::Both);
         }
     }
@@ -409,7 +410,7 @@ fn is_auth(target: &str) -> bool {
 
 fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
     for connection in 0.. {
-        let Ok((stream, _)) = listener.accept() else { return };
+        let (stream, _) = listener.accept().unwrap();
         if shared.stopped.load(Ordering::SeqCst) {
             return;
         }
@@ -425,7 +426,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 fn serve(stream: TcpStream, connection: usize, shared: &Arc<Shared>) {
     let _prompt = stream.set_nodelay(true);
     let _bounded = stream.set_read_timeout(Some(DEADLINE * 2));
-    shared.streams.lock().unwrap().extend(stream.try_clone());
+    shared.streams.lock().unwrap().insert(connection, stream.try_clone().unwrap());
     shared.open.fetch_add(1, Ordering::SeqCst);
     let mut wire = Wire::new(Socket::new(stream, shared.tls.clone()));
     while let Ok(Some(head)) = wire.head() {
@@ -436,5 +437,6 @@ fn serve(stream: TcpStream, connection: usize, shared: &Arc<Shared>) {
         }
     }
     let _gone = wire.io.tcp().shutdown(Shutdown::Both);
+    shared.streams.lock().unwrap().remove(&connection);
     shared.open.fetch_sub(1, Ordering::SeqCst);
 }
