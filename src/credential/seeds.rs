@@ -1,5 +1,6 @@
-//! Runs a simulation for many seeds, and tells the story of the one that failed.
+//! Runs a simulation for many seeds, names those that failed, and tells the story of the first.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -24,7 +25,7 @@ pub(super) fn run<T: Figures>(usual: u64, simulate: fn(u64, bool) -> Outcome<T>)
     let seeds = env("BEARERD_SEEDS").unwrap_or_else(|| first.map_or(usual, |_| 1));
     let (begin, end) = (first.unwrap_or(0), first.unwrap_or(0) + seeds);
     let next = AtomicU64::new(begin);
-    let failed: Mutex<Option<(u64, String)>> = Mutex::new(None);
+    let failed: Mutex<BTreeMap<u64, String>> = Mutex::default();
     let total = Mutex::new(T::default());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     std::thread::scope(|scope| {
@@ -32,18 +33,14 @@ pub(super) fn run<T: Figures>(usual: u64, simulate: fn(u64, bool) -> Outcome<T>)
             scope.spawn(|| {
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
-                    let over = failed.lock().unwrap_or_else(PoisonError::into_inner).is_some();
-                    if seed >= end || over {
+                    if seed >= end {
                         return;
                     }
                     let outcome = simulate(seed, false);
                     total.lock().unwrap_or_else(PoisonError::into_inner).add(&outcome.tally);
                     if let Some(violation) = outcome.violation {
                         let mut failed = failed.lock().unwrap_or_else(PoisonError::into_inner);
-                        // With several threads, the lowest of those that were under way.
-                        if failed.as_ref().is_none_or(|(other, _)| seed < *other) {
-                            *failed = Some((seed, violation));
-                        }
+                        failed.insert(seed, violation);
                     }
                 }
             });
@@ -51,10 +48,11 @@ pub(super) fn run<T: Figures>(usual: u64, simulate: fn(u64, bool) -> Outcome<T>)
     });
     println!("{seeds} seeds from {begin}: {}", total.into_inner().unwrap_or_default());
     let failed = failed.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some((seed, violation)) = failed {
+    if let Some((&seed, violation)) = failed.first_key_value() {
         for line in simulate(seed, true).story {
             println!("{line}");
         }
+        println!("{} seeds failed: {failed:#?}", failed.len());
         panic!("seed {seed}: {violation}\nBEARERD_SEED={seed} runs it again");
     }
     if seeds == 1 {
