@@ -150,7 +150,6 @@ fn order(world: &mut World, replica: usize) {
     let Some(handle) = world.replicas[replica].handle.clone() else { return };
     world.count("orders");
     world.replicas[replica].ordered = true;
-    world.desk.login_refused = false;
     tokio::spawn(async move {
         let _ = tokio::time::timeout(secs(5), handle.refresh()).await;
     });

@@ -13,8 +13,8 @@ use super::world::{Again, Rotation, Shared, World, latency, lock, pass, step};
 use crate::clock::{Clock as _, Moment};
 use crate::credential::testing::{access, cause, refresh, secs};
 use crate::partner::{Outcome, TokenEndpoint, TokenSet};
-use crate::store::{BoxFuture, Record};
-use crate::token::RefreshToken;
+use crate::store::{self, BoxFuture, Record};
+use crate::token::{Digest, RefreshToken};
 
 /// The refresh token that the configuration holds.
 pub(super) const SEED: &str = "seed";
@@ -74,6 +74,10 @@ struct Access {
 pub(super) struct Arrived {
     pub(super) refresh: String,
     pub(super) access: Option<String>,
+    /// Names it.
+    pub(super) pair: Digest,
+    /// An operator's token that the process which took it up has not gone on from.
+    pub(super) in_memory: bool,
     number: u32,
     /// At which replica, and in which run of it.
     pub(super) holder: (usize, i64),
@@ -138,15 +142,35 @@ impl Desk {
         }
     }
 
-    /// A replica has it now. An older one that arrives late is not the newest, unless an operator says
-    /// so.
-    pub(super) fn arrived(&mut self, refresh: &str, access: Option<&str>, holder: (usize, i64)) {
-        let number = self.refresh.get(refresh).map_or(0, |issued| issued.number);
-        if access.is_none() || self.newest.as_ref().is_none_or(|newest| newest.number <= number) {
-            let (refresh, access) = (refresh.to_owned(), access.map(str::to_owned));
-            let (journaled, committed) = (false, false);
-            self.newest = Some(Arrived { refresh, access, number, holder, journaled, committed });
+    /// A replica has it from the partner. An older one that arrives late is not the newest.
+    pub(super) fn arrived(&mut self, token: &str, brought: &str, holder: (usize, i64)) {
+        let number = self.number(token);
+        if self.newest.as_ref().is_none_or(|newest| newest.number <= number) {
+            let pair = store::pair(Some(&refresh(token)), Some(&access(brought)));
+            let (refresh, access) = (token.to_owned(), Some(brought.to_owned()));
+            let (in_memory, journaled, committed) = (false, false, false);
+            self.newest =
+                Some(Arrived { refresh, access, pair, in_memory, number, holder, journaled, committed });
         }
+    }
+
+    /// A replica has stored a `token` of an operator's, who has the last word.
+    pub(super) fn imported(&mut self, token: &str, pair: Digest, holder: (usize, i64)) {
+        let (refresh, number) = (token.to_owned(), self.number(token));
+        let (access, in_memory, journaled, committed) = (None, true, false, false);
+        self.newest =
+            Some(Arrived { refresh, access, pair, in_memory, number, holder, journaled, committed });
+    }
+
+    /// The process `owner` works with `token`, or with none.
+    pub(super) fn works_with(&mut self, owner: i64, token: Option<&str>) {
+        if let Some(newest) = self.newest.as_mut().filter(|newest| newest.holder.1 == owner) {
+            newest.in_memory &= token == Some(&newest.refresh);
+        }
+    }
+
+    fn number(&self, token: &str) -> u32 {
+        self.refresh.get(token).map_or(0, |issued| issued.number)
     }
 
     pub(super) fn journaled(&mut self, record: &Record) {

@@ -6,9 +6,8 @@ use super::database::{Commit, Database, Lost};
 use super::journal::refresh_of;
 use super::world::{Rotation, World};
 use crate::clock::Clock as _;
-use crate::credential::testing::{access, refresh};
 use crate::partner::Outcome;
-use crate::store::{self, Record, Standing};
+use crate::store::{Record, Standing};
 
 /// How long after a refusal the same process may present the same token again.
 const AFTER_REFUSAL: Duration = Duration::from_secs(600);
@@ -34,6 +33,7 @@ pub(super) fn judge_call(world: &mut World, replica: usize, token: Option<&str>,
     let now = world.now();
     let owner = world.replicas[replica].owner;
     world.desk.calls += 1;
+    world.desk.works_with(owner, token);
     let number = world.desk.calls;
     world.count(if token.is_some() { "refresh calls" } else { "logins" });
     world.tell(|_| format!("{replica}: call {number} with {token:?}"));
@@ -141,7 +141,7 @@ pub(super) fn learn(world: &mut World, replica: usize, call: &Call, outcome: &Ou
             let access = set.access.expose().to_owned();
             match refresh {
                 Some(refresh) => {
-                    world.desk.arrived(&refresh, Some(&access), (replica, owner));
+                    world.desk.arrived(&refresh, &access, (replica, owner));
                     // Given out again, it may be presented again.
                     world.desk.issued(&refresh).into_iter().for_each(|issued| issued.refused = None);
                 }
@@ -166,15 +166,22 @@ pub(super) fn learn(world: &mut World, replica: usize, call: &Call, outcome: &Ou
 pub(super) fn judge_commit(world: &mut World, before: Option<&Commit>, row: &Commit, owner: i64) {
     let now = Database::millis(world.now());
     let Some(before) = before else { return };
+    world.desk.works_with(owner, refresh_of(&row.clear));
     if before.pair == row.pair {
         let knows = |commit: &Commit| commit.clear.standing != Standing::Unspent;
         if knows(before) && !knows(row) {
             world.violate("it was known that a token may be spent, and no longer is");
         }
         let Some(open) = before.intent.filter(|open| open.owner != owner) else { return };
-        let over = open.deadline + MARGIN < now && knows(row);
-        if row.intent != Some(open) && !over {
+        if row.intent == Some(open) {
+            return;
+        }
+        if open.deadline + MARGIN >= now || !knows(row) {
             world.violate("another's intent was taken off before its time");
+        }
+        // Nobody knows whether that call was made, after the refusal that is known of.
+        if let Some(issued) = refresh_of(&row.clear).and_then(|token| world.desk.issued(token)) {
+            issued.refused = None;
         }
         return;
     }
@@ -188,10 +195,12 @@ pub(super) fn judge_commit(world: &mut World, before: Option<&Commit>, row: &Com
     } else if back {
         world.violate("a pair came back that had a successor");
     }
-    // An operator's word stands above what came before.
-    if let Some(token) = refresh_of(&row.clear).filter(|token| token.starts_with("operator")) {
+    // An operator's word stands above what came before; one that was renewed without another in its
+    // place is no new word.
+    let new = |token: &&str| token.starts_with("operator") && refresh_of(&before.clear) != Some(*token);
+    if let Some(token) = refresh_of(&row.clear).filter(new) {
         let holder = world.replicas.iter().position(|replica| replica.owner == owner).unwrap_or(0);
-        world.desk.arrived(token, None, (holder, owner));
+        world.desk.imported(token, row.pair, (holder, owner));
     }
 }
 
@@ -251,8 +260,10 @@ fn newest_is_held(world: &World) -> bool {
     row == Some(&newest.refresh)
         || world.replicas.iter().any(|replica| {
             let runs = replica.handle.is_some();
+            let in_memory = newest.in_memory && replica.owner == newest.holder.1;
             replica.journal.holds(&newest.refresh)
                 || replica.aside.contains(&newest.refresh)
+                || (runs && in_memory)
                 || (runs && newest.access.is_some() && replica.in_hand == newest.access)
                 || newest.access.as_deref().is_some_and(|access| {
                     replica.token().is_some_and(|token| token.access.expose() == access)
@@ -263,10 +274,9 @@ fn newest_is_held(world: &World) -> bool {
 fn newest_is_gone(world: &mut World) {
     let Some(newest) = world.desk.newest.take() else { return };
     let (replica, owner) = newest.holder;
-    let pair = store::pair(Some(&refresh(&newest.refresh)), newest.access.as_deref().map(access).as_ref());
     let imports = |record: &Record| {
         refresh_of(record).is_some_and(|token| token.starts_with("operator"))
-            && record.lineage.contains(&pair)
+            && record.lineage.contains(&newest.pair)
     };
     if world.replicas.iter().filter_map(|replica| replica.journal.record.as_ref()).any(imports) {
         return world.count("pairs replaced by an import that a crash cut off");

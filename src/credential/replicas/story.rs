@@ -24,7 +24,7 @@ use crate::credential::testing::{refresh, secs};
 use crate::credential::{ImportError, Pair, Refresher, Settings, State};
 use crate::metrics::CredentialMetrics;
 use crate::partner::TokenEndpoint;
-use crate::store::{Journal, Keys, SharedStore, Store, StoreKey};
+use crate::store::{Journal, Keys, Record, SharedStore, Store, StoreKey};
 use crate::token::Generation;
 
 /// Runs one seed on a clock of its own.
@@ -262,7 +262,10 @@ fn states(world: &World) -> Vec<Option<State>> {
 /// A live refresh token that a replica works with, or could.
 fn live_in_use(world: &World) -> Option<String> {
     let row = world.database.row().map(|row| &row.clear);
+    // Of a journal that could not be written since, its replica goes on with what came after.
+    let in_use = |record: &&Record| row.is_none_or(|row| !row.lineage.contains(&record.pair()));
     let journals = world.replicas.iter().filter_map(|replica| replica.journal.record.as_ref());
+    let journals = journals.filter(in_use);
     let tokens = row.into_iter().chain(journals).filter_map(refresh_of);
     tokens.filter(|token| world.desk.is_live(token)).map(str::to_owned).next()
 }
