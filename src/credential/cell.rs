@@ -81,7 +81,8 @@ impl TokenReader {
     pub fn load(&mut self) -> Option<&Token> {
         let held = self.cache.load().as_deref();
         let stale = match (held, &self.own) {
-            (Some(held), Some(own)) => held.generation != own.generation,
+            // Of one token it may be learnt that it expires sooner.
+            (Some(held), Some(own)) => (held.generation, held.expires_at) != (own.generation, own.expires_at),
             (None, None) => false,
             _ => true,
         };
@@ -145,5 +146,15 @@ mod tests {
         let mut reader = cell.reader();
         assert!(reader.usable(expires_at - std::time::Duration::from_nanos(1)).is_some());
         assert!(reader.usable(expires_at).is_none());
+    }
+
+    #[test]
+    fn a_reader_sees_that_its_token_expires_sooner() {
+        let cell = TokenCell::new();
+        cell.publish(token(1));
+        let mut reader = cell.reader();
+        assert!(reader.usable(Moment::default()).is_some());
+        cell.publish(Token { expires_at: Moment::default(), ..token(1) });
+        assert!(reader.usable(Moment::default()).is_none());
     }
 }

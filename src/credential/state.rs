@@ -21,6 +21,9 @@ const LIFETIME: (Duration, Duration) = (Duration::from_secs(1), Duration::from_s
 /// something between bearerd and the partner.
 pub(super) const AFTER_REFUSAL: Duration = Duration::from_secs(600);
 
+/// Clocks that run at slightly different speeds differ by no more than this.
+const SAME_TIME: Duration = Duration::from_secs(1);
+
 /// The first pause before another login, where logins are undone by somebody else.
 const STRANGERS: Duration = Duration::from_secs(30);
 
@@ -191,6 +194,13 @@ impl Credential {
     /// Learns what a store says of the pair that is held.
     pub fn learn(&mut self, stored: Self) {
         self.held_until = stored.held_until;
+        // A life that this process has from its journal is as long as the wall clock makes it, which may
+        // have been set since; others count by the store's clock.
+        if let (Some(own), Some(theirs)) = (&mut self.access, stored.access)
+            && theirs.expires_at + SAME_TIME < own.expires_at
+        {
+            *own = theirs;
+        }
         for seed in stored.seeds {
             self.remember_seed(seed);
         }

@@ -84,6 +84,7 @@ impl Refresher {
                 self.credential.unsaved = false;
                 let before = self.credential.standing;
                 self.credential.learn(stored);
+                self.publish_token();
                 if !matches!(before, Standing::PerhapsSpent { .. }) {
                     self.tell_of_doubt(&record);
                 }

@@ -313,6 +313,26 @@ fn what_another_process_stored_is_taken_over_and_what_was_learnt_stays() {
     assert_eq!(c.state(START), State::Valid);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_life_from_before_the_wall_clock_was_set_back_is_corrected_by_the_store() {
+    let clock = FakeClock::new();
+    let c = held();
+    let record = c.record(&*clock);
+    tokio::time::advance(LIFE / 2).await;
+    clock.set_wall_back(secs(7200));
+    let mut back = restored(record, &clock);
+    assert_eq!(back.access.as_ref().unwrap().expires_at, clock.now() + LIFE);
+    back.learn(c.clone());
+    assert_eq!(back.access.as_ref().unwrap().expires_at, START + LIFE);
+    // Nothing is gained by a store whose clock says more, or next to nothing less.
+    for more in [secs(60), Duration::ZERO] {
+        let mut stored = c.clone();
+        stored.access.as_mut().unwrap().expires_at = START + LIFE - Duration::from_millis(1) + more;
+        back.learn(stored);
+        assert_eq!(back.access.as_ref().unwrap().expires_at, START + LIFE);
+    }
+}
+
 #[test]
 fn a_status_shows_a_token_as_usable_until_the_moment_of_its_expiry() {
     let expires_at = Moment(Duration::from_secs(100));
