@@ -193,7 +193,8 @@ impl<T: Table> SharedStore<T> {
         let terms = Terms {
             intent: record.intent.is_some().then_some(claim.timeout),
             lease: claim.timeout,
-            doubtful: record.standing != Standing::Unspent,
+            // A refused token that is tried once more without an answer may be spent after all.
+            doubtful: matches!(record.standing, Standing::PerhapsSpent { .. }),
             ordered: claim.ordered,
         };
         // From before the statement: the database counts from later on.
