@@ -60,6 +60,15 @@ impl Lineage {
             self.0.pop_front();
         }
     }
+
+    /// Takes in the ancestors of `other`, in whose place the pair comes; of both, the last are kept.
+    pub fn join(&mut self, other: &Self) {
+        let own = std::mem::take(&mut self.0);
+        for age in (0..Self::KEPT).rev() {
+            let of = |pairs: &VecDeque<Digest>| pairs.iter().rev().nth(age).copied();
+            of(&other.0).into_iter().chain(of(&own)).for_each(|pair| self.push(pair));
+        }
+    }
 }
 
 impl FromIterator<Digest> for Lineage {
@@ -114,6 +123,19 @@ mod tests {
         lineage.push(digest(10));
         assert_eq!(lineage.parent(), Some(digest(10)));
         assert_eq!(lineage.len(), Lineage::KEPT);
+    }
+
+    #[test]
+    fn of_two_lineages_the_last_ancestors_of_both_are_kept() {
+        let mut own: Lineage = (0..20).map(digest).collect();
+        own.join(&(50..53).map(digest).collect());
+        assert_eq!((own.len(), own.parent()), (Lineage::KEPT, Some(digest(19))));
+        assert!([50, 51, 52, 7, 19].map(digest).iter().all(|pair| own.contains(pair)));
+        own.join(&(60..90).map(digest).collect());
+        assert_eq!(own.iter().filter(|pair| pair.0[0] >= 60).count(), Lineage::KEPT / 2);
+        let mut none = Lineage::default();
+        none.join(&own);
+        assert_eq!(none, own);
     }
 
     #[test]

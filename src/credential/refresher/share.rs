@@ -105,6 +105,8 @@ impl Refresher {
             Kinship::Stranger if self.is_rival_of(&stored) && dead(&stored) && !dead(&self.credential) => {
                 warn!(partner = &*self.name, "what another replica has stored is dead; storing this one's");
                 self.keep_aside(&record).await;
+                // With the ancestors, or one of them would seem a stranger's living pair to who comes late.
+                self.credential.lineage.join(&record.lineage);
                 self.credential.lineage.push(held);
                 self.credential.unsaved = true;
             }
@@ -219,13 +221,15 @@ impl Refresher {
         let refused = self.credential.refresh.as_ref().map(RefreshToken::digest);
         // A partner may have given the same refresh token out twice, and then it is refused in both.
         let other = |aside: &Credential| aside.refresh.as_ref().map(RefreshToken::digest) != refused;
-        let aside = self.aside.take().filter(|aside| !dead(aside) && other(aside));
+        // Another process may have had it as well, and have gone on from it.
+        let last = |aside: &Credential| !self.credential.lineage.contains(&aside.pair());
+        let aside = self.aside.take().filter(|aside| !dead(aside) && other(aside) && last(aside));
         self.aside_at_risk = false;
         let Some(aside) = aside else { return };
         self.keep_aside(&self.credential.record(&*self.clock)).await;
         warn!(partner = &*self.name, "the token pair in use is dead; trying the one that was kept aside");
         let mut next = *aside;
-        next.lineage = self.credential.lineage.clone();
+        next.lineage.join(&self.credential.lineage);
         next.lineage.push(self.credential.pair());
         self.credential.take_over(next);
         self.credential.unsaved = true;
