@@ -32,7 +32,8 @@ pub(crate) use self::shared::Keys;
 use self::shared::NoJournal;
 #[cfg(test)]
 pub(crate) use self::shared::{
-    Draft, Journal, Lease, OpenIntent, Row, SharedStore, Table, Terms, Times, may_claim, may_write,
+    Draft, Journal, Lease, MemJournal, MemSession, MemTable, OpenIntent, Row, SharedStore, Table, Terms,
+    Times, may_claim, may_write,
 };
 use crate::clock::{Clock, Moment, UnixMillis};
 use crate::metrics::StoreMetrics;

@@ -18,6 +18,8 @@
 //! No lock and no transaction is held while the partner is called.
 
 mod table;
+#[cfg(test)]
+mod testing;
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +31,8 @@ use tracing::warn;
 pub(crate) use self::table::{Draft, Lease, MARGIN, OpenIntent, Row, Table, Terms, Times};
 #[cfg(test)]
 pub(crate) use self::table::{may_claim, may_write};
+#[cfg(test)]
+pub(crate) use self::testing::{MemJournal, MemSession, MemTable};
 use super::seal::{self, Fault};
 use super::{Begun, BoxFuture, Claim, Intent, Loaded, Record, Shared, Standing, Store, StoreError, StoreKey};
 use crate::clock::{Clock, Moment, UnixMillis};

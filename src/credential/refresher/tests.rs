@@ -6,4 +6,5 @@ mod operator;
 mod outcomes;
 mod persist;
 mod refusals;
+mod share;
 mod waiting;
