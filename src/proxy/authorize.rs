@@ -5,8 +5,10 @@
 //! that, and no refresh is asked for.
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use http::{HeaderValue, Response, StatusCode};
@@ -83,11 +85,11 @@ impl Authorizer {
             // Without the body there is no second attempt; the refresh that was asked for goes on.
             _ if let Some(why) = body.lost() => return Ok(pass_on(answer, why, exchange)),
             Refusal::Newer(token) => {
-                tokio::task::spawn_local(drain(answer));
+                drain(answer).await;
                 (token, None)
             }
             Refusal::Asked(mut charge) => {
-                tokio::task::spawn_local(drain(answer));
+                drain(answer).await;
                 let mut unfinished = Unfinished { exchange, settled: false };
                 let waited = charge.newer(self.token_deadline(exchange)).await;
                 unfinished.settled = true;
@@ -226,12 +228,14 @@ fn problem(NoToken { retry_after }: NoToken) -> Problem {
     Problem::NoToken { retry_after }
 }
 
-/// Reads an answer that nobody will see, within reason, so that its connection can be used again.
+/// Reads an answer that nobody will see, within reason, so that its connection can be used again. What
+/// has not come yet is waited for in a task of its own: mostly the body has come with its head, and that
+/// costs none.
 async fn drain(answer: Response<Answer>) {
     let (limit, time) = DRAIN;
     let mut body = answer.into_body();
-    let mut read = 0;
-    let all = async {
+    let all = async move {
+        let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {
             read += frame.data_ref().map_or(0, bytes::Bytes::len);
             if read > limit {
@@ -239,8 +243,11 @@ async fn drain(answer: Response<Answer>) {
             }
         }
     };
-    // Whether it ended or not, the answer knows what its connection is good for.
-    let _ = tokio::time::timeout(time, all).await;
+    let mut all = Box::pin(all);
+    if poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx))).await.is_pending() {
+        // Whether it ends or not, the answer knows what its connection is good for.
+        tokio::task::spawn_local(async move { drop(tokio::time::timeout(time, all).await) });
+    }
 }
 
 /// The word of RFC 9209 section 2.3 for what went wrong in connecting.
