@@ -18,7 +18,7 @@ mod http2;
 mod idle;
 mod upload;
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -33,13 +33,10 @@ use tokio::time::Instant;
 pub use self::answer::{Answer, Upgraded};
 use self::http1::{Connection, Sending};
 pub use self::idle::{IdleLimited, StreamError};
-use crate::descriptors::{IdlePlace, Place};
+use crate::descriptors::Place;
 use crate::http1::{MessageError, ReadRoom};
 use crate::metrics::{ConnectionGuard, Shard, Side};
 use crate::partner::{ConnectError, Connected, Connector, Versions};
-
-/// How many idle connections are kept per partner and runtime.
-const MAX_IDLE: usize = 1024;
 
 /// A request but for its token and its body, to be written out in the partner's version of HTTP.
 #[derive(Debug, Clone, Copy)]
@@ -83,8 +80,8 @@ pub struct Upstream {
     idle_timeout: Duration,
     shard: Arc<Shard>,
     speaks: Cell<Speaks>,
-    idle: RefCell<Vec<Idle>>,
     room: ReadRoom,
+    http1: http1::Pool,
     http2: http2::Pool,
 }
 
@@ -94,12 +91,6 @@ enum Speaks {
     Http1,
     Http2,
     Unknown,
-}
-
-struct Idle {
-    connection: Connection,
-    since: Instant,
-    _place: IdlePlace,
 }
 
 /// What a connection has of what is counted, for as long as it is open.
@@ -121,8 +112,8 @@ impl Upstream {
             idle_timeout,
             shard,
             speaks: Cell::new(speaks),
-            idle: RefCell::default(),
             room: ReadRoom::default(),
+            http1: http1::Pool::new(idle_timeout),
             http2: http2::Pool::default(),
         })
     }
@@ -154,7 +145,7 @@ impl Upstream {
         }
         let mut sending = Sending::new(head, authorization, body);
         let mut tried = false;
-        while let Some(connection) = self.take() {
+        while let Some(connection) = self.http1.take() {
             match http1::exchange(self, connection, head, sending).await {
                 Ok(response) => return Ok(response),
                 // The partner closed it between two requests.
@@ -246,7 +237,7 @@ impl Upstream {
             }
             Connected::Http1(transport) => {
                 self.speaks.set(Speaks::Http1);
-                self.give_back(Connection::new(transport, self.counted(place)));
+                self.http1.give_back(Connection::new(transport, self.counted(place)));
             }
         }
         Ok(())
@@ -256,39 +247,12 @@ impl Upstream {
         Counted { _shown: self.shard.connected(Side::Upstream), _place: place }
     }
 
-    /// Closes connections that have been idle for too long or that the partner has closed, and frees
-    /// room that nobody reads into.
+    /// Closes connections that nobody needs, and frees room that nobody reads into.
     pub fn sweep(&self) {
         let now = Instant::now();
-        self.idle.borrow_mut().retain_mut(|idle| self.is_fresh(idle, now));
+        self.http1.sweep(now);
         self.http2.sweep(self.idle_timeout, now);
         self.room.sweep();
-    }
-
-    /// The connection that was used last and that the partner has left open.
-    fn take(&self) -> Option<Connection> {
-        let mut pool = self.idle.borrow_mut();
-        let now = pool.last().map(|_| Instant::now())?;
-        loop {
-            let mut idle = pool.pop()?;
-            if self.is_fresh(&mut idle, now) {
-                return Some(idle.connection);
-            }
-        }
-    }
-
-    /// Both messages on `connection` have ended: another exchange may follow.
-    fn give_back(&self, connection: Connection) {
-        let mut pool = self.idle.borrow_mut();
-        if pool.len() < MAX_IDLE
-            && let Some(place) = IdlePlace::take()
-        {
-            pool.push(Idle { connection, since: Instant::now(), _place: place });
-        }
-    }
-
-    fn is_fresh(&self, idle: &mut Idle, now: Instant) -> bool {
-        now.duration_since(idle.since) < self.idle_timeout && idle.connection.is_quiet()
     }
 }
 
@@ -296,7 +260,7 @@ impl std::fmt::Debug for Upstream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Upstream")
             .field("speaks", &self.speaks.get())
-            .field("idle", &self.idle.borrow().len())
+            .field("idle", &self.http1.len())
             .field("http2", &self.http2.len())
             .finish_non_exhaustive()
     }

@@ -6,6 +6,7 @@
 //! two ways is none.
 
 mod head;
+mod pool;
 
 use std::future::poll_fn;
 use std::io;
@@ -19,6 +20,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncWrite, ReadHalf};
 
 use self::head::AnswerHead;
+pub(super) use self::pool::Pool;
 use super::upload::Upload;
 use super::{Answer, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
 use crate::http1::{Decoded, Decoder, Outbox, OwnRoom, ReadRoom, join, write_chunk, write_last_chunk};
@@ -270,7 +272,7 @@ impl Incoming {
         if let Some(Io::Whole { connection, persistent: true }) = self.io.take()
             && self.buffer.is_empty()
         {
-            self.pool.give_back(connection);
+            self.pool.http1.give_back(connection);
         }
     }
 
