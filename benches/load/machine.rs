@@ -5,6 +5,7 @@ use std::io;
 use std::process::Command;
 use std::time::{Instant, SystemTime};
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures the time that passes")]
@@ -42,12 +43,26 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     Ok(sched_setaffinity(None, &one)?)
 }
 
+/// Of all that is started from now on, as `deploy/bearerd.service` has it; or as many as are allowed.
+const DESCRIPTORS: u64 = 65_536;
+
+/// Raises the limit of descriptors.
+pub(crate) fn raise_descriptors() {
+    let allowed = getrlimit(Resource::Nofile).maximum;
+    let wanted = Rlimit { current: Some(DESCRIPTORS), maximum: allowed.map(|most| most.max(DESCRIPTORS)) };
+    if setrlimit(Resource::Nofile, wanted).is_err() {
+        let _as_before = setrlimit(Resource::Nofile, Rlimit { current: allowed, maximum: allowed });
+    }
+}
+
 /// Where and when results were measured, and on which commit.
 pub(crate) fn describe(cores: Cores) -> String {
     let cores = cores.count;
     let kernel = read_line("/proc/sys/kernel/osrelease", "");
     let model = read_line("/proc/cpuinfo", "model name");
-    format!("commit {}, {}, {model}, {cores} cores, Linux {kernel}", commit(), date())
+    let descriptors = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
+    let (commit, date) = (commit(), date());
+    format!("commit {commit}, {date}, {model}, {cores} cores, {descriptors} descriptors, Linux {kernel}")
 }
 
 /// What follows `name` and a colon in the file; the first line if the name is empty.

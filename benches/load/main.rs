@@ -61,6 +61,7 @@ fn main() -> ExitCode {
 
 /// Whether all of bearerd could be measured. What could not has been said.
 fn run(options: &Options) -> io::Result<bool> {
+    machine::raise_descriptors();
     bearerd::telemetry::raise_descriptor_limit()?;
     let cores = Cores::find()?;
     if cores.gateway == cores.load {
