@@ -72,6 +72,7 @@ if [ "$purpose" = test ]; then
     need openssl openssl
     need curl curl
     need strace strace
+    need ip iproute2
     need_postgres
 fi
 install_missing

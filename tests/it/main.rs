@@ -40,6 +40,7 @@ mod replay_budget;
 mod replicas;
 mod replicas_chaos;
 mod replicas_commit;
+mod replicas_network;
 mod replicas_sql;
 mod replicas_store;
 mod reuse;

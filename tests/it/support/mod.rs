@@ -12,6 +12,7 @@ pub(crate) mod http;
 pub(crate) mod http2;
 pub(crate) mod issuer;
 pub(crate) mod load;
+pub(crate) mod network;
 pub(crate) mod partner;
 pub(crate) mod partner_frames;
 pub(crate) mod postgres;

@@ -20,7 +20,11 @@ struct Cut {
 
 impl Relay {
     pub(crate) fn to(target: SocketAddr) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::through(TcpListener::bind("127.0.0.1:0").unwrap(), target)
+    }
+
+    /// What comes to `listener` goes to `target`.
+    pub(crate) fn through(listener: TcpListener, target: SocketAddr) -> Self {
         let address = listener.local_addr().unwrap();
         let cut = Arc::new((Mutex::new(Cut::default()), Condvar::new()));
         let shared = Arc::clone(&cut);
