@@ -24,6 +24,7 @@
 
 mod clients;
 mod database;
+mod desk;
 mod fate;
 mod journal;
 mod notify;

@@ -10,9 +10,9 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::database::Database;
+use super::desk::Desk;
 use super::fate::{Blow, strike_in_a_step};
 use super::journal::Pages;
-use super::partner::Desk;
 use crate::credential::seeds::{Figures, in_a_line, pick};
 use crate::credential::testing::{FakeClock, secs};
 use crate::credential::{Policy, RefreshHandle};
