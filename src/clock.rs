@@ -5,6 +5,8 @@
 //! across restarts and for people. Everything that needs either takes a [`Clock`], so that tests
 //! own time.
 
+pub mod turn;
+
 use std::ops::{Add, Sub};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};

@@ -5,13 +5,14 @@
 //! set anew. It never sleeps longer than the shortest of the limits, so it is never late.
 
 use std::cell::Cell;
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep, sleep_until};
+
+use crate::clock::turn;
 
 /// How long an idle connection is still listened to in a drain, because its client may have sent a
 /// request before it can know.
@@ -54,9 +55,6 @@ pub(super) struct Activity {
     overdue: Cell<bool>,
     /// When the timer fires.
     fires: Cell<u64>,
-    /// The time at which the task's turn began, for as long as that lasts: one look at the clock
-    /// for everything that happens in it.
-    turn: Cell<u64>,
 }
 
 const NONE: u64 = u64::MAX;
@@ -72,7 +70,7 @@ pub(super) enum Look {
 impl Activity {
     pub(super) fn new() -> Self {
         Self {
-            accepted: Instant::now(),
+            accepted: turn::now(),
             under_way: Cell::new(0),
             // The time for the first header begins with the connection.
             header: Cell::new(0),
@@ -83,31 +81,11 @@ impl Activity {
             due: Cell::new(NONE),
             overdue: Cell::new(false),
             fires: Cell::new(0),
-            turn: Cell::new(NONE),
         }
-    }
-
-    /// Polls the connection.
-    pub(super) async fn turn<F: Future>(&self, mut connection: Pin<&mut F>) -> F::Output {
-        poll_fn(|cx| {
-            self.turn.set(self.now());
-            let polled = connection.as_mut().poll(cx);
-            self.turn.set(NONE);
-            polled
-        })
-        .await
     }
 
     fn now(&self) -> u64 {
-        match self.turn.get() {
-            NONE => self.since_accept(Instant::now()),
-            turn => turn,
-        }
-    }
-
-    /// The same as an instant.
-    pub(super) fn instant(&self) -> Instant {
-        self.accepted + Duration::from_nanos(self.now())
+        self.since_accept(turn::now())
     }
 
     fn since_accept(&self, instant: Instant) -> u64 {
@@ -161,7 +139,7 @@ impl Activity {
 
     /// When to look again at a connection that is to end; the timer is set to it.
     pub(super) fn linger(&self) -> Instant {
-        self.fires_at(self.instant() + LINGER)
+        self.fires_at(turn::now() + LINGER)
     }
 
     /// `look`, or when an exchange is due, if that is earlier.
@@ -218,7 +196,7 @@ impl Activity {
         };
         let shortest = limits.header.min(limits.idle).min(limits.request).min(limits.still);
         let look = self.accepted + Duration::from_nanos(since) + limit;
-        self.fires_at(look.min(self.instant() + shortest))
+        self.fires_at(look.min(turn::now() + shortest))
     }
 }
 
@@ -260,8 +238,6 @@ impl Drop for UnderWay {
 
 #[cfg(test)]
 mod tests {
-    use std::pin::pin;
-
     use super::*;
 
     const LIMITS: Limits = Limits {
@@ -397,19 +373,6 @@ mod tests {
         pass(1).await;
         activity.part();
         assert_eq!(activity.linger(), deadline);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_turn_has_one_time_and_the_next_another() {
-        let activity = Activity::new();
-        for _ in 0..2 {
-            let connection = pin!(async {
-                let first = activity.now();
-                pass(1).await;
-                activity.now() - first
-            });
-            assert_eq!(Duration::from_nanos(activity.turn(connection).await), Duration::from_secs(1));
-        }
     }
 
     fn polled(exchange: &mut UnderWay) -> Poll<()> {

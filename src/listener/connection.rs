@@ -4,6 +4,7 @@
 //! the connection waits for.
 
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -24,6 +25,7 @@ use super::activity::{Activity, FAREWELL, LINGER, Limits, Look, UnderWay};
 use super::aside::Aside;
 use super::http1::{Client, Common};
 use super::version::Connection;
+use crate::clock::turn;
 use crate::incoming::Incoming;
 use crate::proxy::{Proxy, ResponseBody, Tunnel};
 
@@ -57,7 +59,7 @@ where
     loop {
         let (called, phase) = tokio::select! {
             biased;
-            tunnel = activity.turn(connection.as_mut()) => return tunnel,
+            tunnel = poll_fn(|cx| turn::run(|| connection.as_mut().poll(cx))) => return tunnel,
             called = &mut call => called,
         };
         let parting = activity.is_parting();
@@ -117,7 +119,7 @@ pub(super) struct Exchanges {
 impl Exchanges {
     /// A header is complete: when it was, when the head of its answer is due, and the exchange.
     pub(super) fn begin(&self, multiplexed: bool) -> (Instant, Instant, UnderWay) {
-        let started = self.activity.instant();
+        let started = turn::now();
         let deadline = started + self.proxy.request_timeout();
         (started, deadline, self.activity.begin(multiplexed, deadline))
     }

@@ -19,7 +19,7 @@ use tracing::debug;
 use super::exchange::Record;
 use super::replay::Replay;
 use super::respond::Problem;
-use crate::clock::Clock;
+use crate::clock::{Clock, turn};
 use crate::credential::{Charge, NoToken, PassOn, RefreshHandle, Refusal, Token, TokenReader};
 use crate::descriptors;
 use crate::metrics::ReplayResult;
@@ -168,9 +168,9 @@ impl Authorizer {
         let mut left = RESENDS;
         let error = loop {
             let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
-            let sent_at = Instant::now();
+            let sent_at = turn::now();
             let result = self.upstream.send(request, token, data).await;
-            let took = sent_at.elapsed();
+            let took = turn::now().duration_since(sent_at);
             let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());
             exchange.metrics.counters.client(status, took);
             exchange.upstream = Some(exchange.upstream.unwrap_or_default() + took);
@@ -201,7 +201,7 @@ impl Authorizer {
 
     /// Not beyond the request's own, because a request that has no token by then is told so.
     fn token_deadline(&self, exchange: &Record) -> Instant {
-        exchange.deadline.min(Instant::now() + self.token_timeout)
+        exchange.deadline.min(turn::now() + self.token_timeout)
     }
 }
 

@@ -13,6 +13,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::tunnel::Tunnel;
+use crate::clock::turn;
 use crate::http1::spare;
 use crate::metrics::ExchangeMetrics;
 use crate::telemetry::{self, AccessLine, ExchangeSpan};
@@ -92,7 +93,7 @@ impl Record {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Self { head, record } = self;
-        let duration = record.started.elapsed();
+        let duration = turn::now().duration_since(record.started);
         record.metrics.counters.server(record.status, duration);
         let span = record.span.take();
         // What broke off counts as an error, whatever its status.

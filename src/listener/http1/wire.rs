@@ -15,6 +15,7 @@ use super::super::activity::Activity;
 use super::Common;
 use super::answer::Answering;
 use super::head::{self, Facts, RequestHead};
+use crate::clock::turn;
 use crate::http1::{Decoded, Decoder, MAX_HEAD, Outbox, OwnRoom, join};
 use crate::incoming::{BoxError, Incoming, Part, Receiving, Source};
 use crate::proxy::Unreadable;
@@ -166,7 +167,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         state.answered = true;
         // A client that was not told to go on may or may not: what follows cannot be told.
         let last = last || state.expects;
-        let date = (&self.common.date, self.activity.instant());
+        let date = (&self.common.date, turn::now());
         Answering::begin(head, hint, facts, last, date, &mut state.outbox)
     }
 

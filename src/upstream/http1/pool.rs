@@ -6,6 +6,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Connection;
+use crate::clock::turn;
 use crate::descriptors::IdlePlace;
 
 /// How many idle connections are kept per partner and runtime. After a burst there are more, as far as
@@ -36,7 +37,7 @@ impl Pool {
     /// The connection that was used last and that the partner has left open.
     pub(in crate::upstream) fn take(&self) -> Option<Connection> {
         let mut idle = self.idle.borrow_mut();
-        let now = idle.last().map(|_| Instant::now())?;
+        let now = idle.last().map(|_| turn::now())?;
         loop {
             let mut last = idle.pop()?;
             if self.is_fresh(&mut last, now) {
@@ -48,7 +49,7 @@ impl Pool {
     /// Both messages on `connection` have ended: another exchange may follow.
     pub(in crate::upstream) fn give_back(&self, connection: Connection) {
         if let Some(place) = IdlePlace::take() {
-            self.idle.borrow_mut().push(Idle { connection, since: Instant::now(), _place: place });
+            self.idle.borrow_mut().push(Idle { connection, since: turn::now(), _place: place });
         }
     }
 
