@@ -13,7 +13,15 @@ use crate::partner::Transport;
 /// The body of an answer. The connection goes back to its pool when this has been read to its end
 /// and the request has been sent to its own; it is closed when this is dropped earlier. In HTTP/2
 /// the same is true of a stream.
-pub struct Answer(IdleLimited<Incoming>);
+pub struct Answer(Content);
+
+enum Content {
+    /// All of it has come with the head, and the connection has gone already. Empty when it has been
+    /// read.
+    Whole(Bytes),
+    /// In a box, because answers are moved often and most have come whole.
+    Coming(Box<IdleLimited<Incoming>>),
+}
 
 enum Incoming {
     Http1(http1::Incoming),
@@ -21,20 +29,31 @@ enum Incoming {
 }
 
 impl Answer {
+    pub(super) fn whole(data: Bytes) -> Self {
+        Self(Content::Whole(data))
+    }
+
     pub(super) fn http1(body: http1::Incoming, idle_timeout: Duration) -> Self {
-        Self(IdleLimited::new(Incoming::Http1(body), idle_timeout))
+        Self::coming(Incoming::Http1(body), idle_timeout)
     }
 
     pub(super) fn http2(body: http2::Incoming, idle_timeout: Duration) -> Self {
-        Self(IdleLimited::new(Incoming::Http2(body), idle_timeout))
+        Self::coming(Incoming::Http2(body), idle_timeout)
+    }
+
+    fn coming(body: Incoming, idle_timeout: Duration) -> Self {
+        Self(Content::Coming(Box::new(IdleLimited::new(body, idle_timeout))))
     }
 
     /// After a 101: the connection, on which another protocol is spoken from now on. `None` if the
     /// request had not left when the partner agreed.
     pub fn upgrade(self) -> Option<Upgraded> {
-        match self.0.into_inner() {
-            Incoming::Http1(body) => body.upgrade(),
-            Incoming::Http2(_) => None,
+        match self.0 {
+            Content::Coming(body) => match body.into_inner() {
+                Incoming::Http1(body) => body.upgrade(),
+                Incoming::Http2(_) => None,
+            },
+            Content::Whole(_) => None,
         }
     }
 }
@@ -85,15 +104,25 @@ impl Body for Answer {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
-        Pin::new(&mut self.0).poll_frame(cx)
+        match &mut self.0 {
+            Content::Whole(data) if data.is_empty() => Poll::Ready(None),
+            Content::Whole(data) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
+            Content::Coming(body) => Pin::new(body).poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.is_end_stream()
+        match &self.0 {
+            Content::Whole(data) => data.is_empty(),
+            Content::Coming(body) => body.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.size_hint()
+        match &self.0 {
+            Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
+            Content::Coming(body) => body.size_hint(),
+        }
     }
 }
 

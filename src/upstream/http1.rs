@@ -179,18 +179,29 @@ where
         }
     };
     let AnswerHead { status, headers, reason, decoder, persistent } = found;
-    let io = if sent {
-        Io::Whole { connection, persistent }
+    let is_whole = sent
+        && status != StatusCode::SWITCHING_PROTOCOLS
+        && decoder.size_hint().exact() == Some(buffer.len() as u64);
+    let answer = if is_whole {
+        if persistent {
+            pool.http1.give_back(connection);
+        }
+        Answer::whole(buffer)
     } else {
-        Io::early(connection, sending, broken.is_none())
+        let io = if sent {
+            Io::Whole { connection, persistent }
+        } else {
+            Io::early(connection, sending, broken.is_none())
+        };
+        let (pool, room) = (Rc::clone(pool), OwnRoom::default());
+        let idle_timeout = pool.idle_timeout;
+        let mut incoming = Incoming { pool, io: Some(io), decoder, buffer, room };
+        if incoming.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
+            incoming.release();
+        }
+        Answer::http1(incoming, idle_timeout)
     };
-    let idle_timeout = pool.idle_timeout;
-    let (pool, room) = (Rc::clone(pool), OwnRoom::default());
-    let mut incoming = Incoming { pool, io: Some(io), decoder, buffer, room };
-    if incoming.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
-        incoming.release();
-    }
-    let mut response = Response::new(Answer::http1(incoming, idle_timeout));
+    let mut response = Response::new(answer);
     *response.status_mut() = status;
     *response.headers_mut() = headers;
     if let Some(reason) = reason {
