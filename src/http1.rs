@@ -60,14 +60,14 @@ pub fn write_field(to: &mut Outbox, name: &[u8], value: &[u8]) {
 /// Writes the field that tells a body's length.
 pub fn write_length(to: &mut Outbox, length: u64) {
     to.put(b"content-length: ");
-    to.put(Number::new(length, 10).text());
+    to.put(Number::new::<10>(length).text());
     to.put(b"\r\n");
 }
 
 /// Writes `data` as a chunk; nothing if it is empty, because that would be the last one.
 pub fn write_chunk(to: &mut Outbox, data: Bytes) {
     if !data.is_empty() {
-        to.put(Number::new(data.len() as u64, 16).text());
+        to.put(Number::new::<16>(data.len() as u64).text());
         to.put(b"\r\n");
         to.push(data);
         to.put(b"\r\n");
@@ -105,12 +105,12 @@ struct Number {
 }
 
 impl Number {
-    fn new(mut number: u64, base: u64) -> Self {
+    fn new<const BASE: u64>(mut number: u64) -> Self {
         let (mut digits, mut begin) = ([b'0'; 20], 20);
         for digit in digits.iter_mut().rev() {
-            let value = (number % base) as u8;
+            let value = (number % BASE) as u8;
             *digit = if value < 10 { b'0' + value } else { b'a' + value - 10 };
-            number /= base;
+            number /= BASE;
             begin -= 1;
             if number == 0 {
                 break;
@@ -131,8 +131,8 @@ mod tests {
     #[test]
     fn numbers_are_written_as_the_standard_library_writes_them() {
         for number in [0, 1, 9, 10, 15, 16, 255, 256, 65_535, 1_000_000, u64::MAX - 1, u64::MAX] {
-            assert_eq!(Number::new(number, 10).text(), number.to_string().as_bytes());
-            assert_eq!(Number::new(number, 16).text(), format!("{number:x}").as_bytes());
+            assert_eq!(Number::new::<10>(number).text(), number.to_string().as_bytes());
+            assert_eq!(Number::new::<16>(number).text(), format!("{number:x}").as_bytes());
         }
     }
 
