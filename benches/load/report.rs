@@ -65,7 +65,7 @@ pub(crate) struct Cost {
     pub(crate) system: f64,
     /// Against nginx, within a round.
     pub(crate) to_nginx: f64,
-    /// Against the cheapest of nginx and the HAProxies in that round.
+    /// Against the cheapest of nginx and the HAProxies: the largest of the ratios to each.
     pub(crate) to_cheapest: f64,
     /// Against Envoy, within a round.
     pub(crate) to_envoy: f64,
@@ -107,7 +107,7 @@ fn line(samples: &[Sample], cell: Cell, subject: Subject) -> Option<Line> {
         saturated: cost(&all, &own, |s| s.saturated),
         paced: cost(&all, &own, |s| s.paced),
         latency: [0, 1, 2].map(|at| middle(&|s| s.latency[at])),
-        latency_to_nginx: ratio(&all, &own, p99, |s| s == Subject::Nginx),
+        latency_to_nginx: ratio(&all, &own, p99, Subject::Nginx),
         resident: middle(&|s| s.resident),
         failed: own.iter().map(|s| s.failed).sum(),
     })
@@ -116,26 +116,22 @@ fn line(samples: &[Sample], cell: Cell, subject: Subject) -> Option<Line> {
 fn cost(all: &[&Sample], own: &[&Sample], of: impl Fn(&Sample) -> Option<[f64; 2]>) -> Cost {
     let part = |at: usize| median(own.iter().filter_map(|sample| Some(of(sample)?[at])));
     let sum = |sample: &Sample| of(sample).map(|[user, system]| user + system);
+    let to = |peer| ratio(all, own, sum, peer);
+    let marks = Subject::ALL.into_iter().filter(|subject| subject.sets_the_mark());
     Cost {
         user: part(0),
         system: part(1),
-        to_nginx: ratio(all, own, sum, |s| s == Subject::Nginx),
-        to_cheapest: ratio(all, own, sum, Subject::sets_the_mark),
-        to_envoy: ratio(all, own, sum, |s| s == Subject::Envoy),
+        to_nginx: to(Subject::Nginx),
+        to_cheapest: marks.map(to).fold(f64::NAN, f64::max),
+        to_envoy: to(Subject::Envoy),
     }
 }
 
-/// The median over the rounds of the ratio to the least of the peers in the round.
-fn ratio(
-    all: &[&Sample],
-    own: &[&Sample],
-    of: impl Fn(&Sample) -> Option<f64>,
-    is_peer: impl Fn(Subject) -> bool,
-) -> f64 {
+/// The median over the rounds of the ratio to the peer in the round.
+fn ratio(all: &[&Sample], own: &[&Sample], of: impl Fn(&Sample) -> Option<f64>, peer: Subject) -> f64 {
     median(own.iter().filter_map(|sample| {
-        let peers = all.iter().filter(|peer| peer.round == sample.round && is_peer(peer.subject));
-        let least = peers.filter_map(|peer| of(peer)).min_by(f64::total_cmp)?;
-        Some(of(sample)? / least)
+        let peer = all.iter().find(|other| other.round == sample.round && other.subject == peer)?;
+        Some(of(sample)? / of(peer)?)
     }))
 }
 

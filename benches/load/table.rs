@@ -46,7 +46,11 @@ impl<'a> Table<'a> {
 
     /// All rounds; whether bearerd could be measured throughout.
     pub(crate) fn measure(&mut self) -> (Vec<Sample>, bool) {
-        let cells = self.cells();
+        // The first run of all is dearer than any other, and thrown away.
+        if let (Some(cell), Some(&subject)) = (self.cells().first(), self.subjects.first()) {
+            let _ = self.run(*cell, subject, 0);
+        }
+        let cells: Vec<Cell> = self.cells().into_iter().map(|cell| self.with_rate(cell)).collect();
         let mut runs = Vec::new();
         for cell in &cells {
             let subjects = self
@@ -60,10 +64,6 @@ impl<'a> Table<'a> {
         // Two paces, and starting.
         let time = ((self.options.time + WARM_UP) * 2 + WARM_UP) * count as u32;
         eprintln!("load: {count} runs in about {} minutes", time.as_secs().div_ceil(60));
-        // The first run of all is dearer than any other, and thrown away.
-        if let Some((cell, subjects)) = runs.first() {
-            let _ = self.run(*cell, subjects[0], 0);
-        }
         let mut samples = Vec::with_capacity(count);
         for round in 0..self.options.rounds {
             for (cell, subjects) in &runs {
@@ -78,11 +78,27 @@ impl<'a> Table<'a> {
         (samples, whole)
     }
 
+    /// The cell with the rate of the runs at a fixed one: half of what the slowest good peer gets through, if
+    /// nothing else was asked for.
+    fn with_rate(&mut self, mut cell: Cell) -> Cell {
+        let peers = self.subjects.iter().copied().filter(|subject| subject.sets_the_mark());
+        let asked = self.options.rate;
+        let reached: Vec<f64> = match asked {
+            Some(_) => Vec::new(),
+            None => peers.filter_map(|peer| self.run(cell, peer, 0)).map(|run| run.throughput).collect(),
+        };
+        let half = reached.into_iter().min_by(f64::total_cmp).map(|slowest| (slowest / 2.0) as u32);
+        // To the hundred, as it is to be read.
+        let half = half.map(|rate| (rate / 100).max(1) * 100);
+        cell.workload.rate = asked.or(half).unwrap_or(cell.workload.rate);
+        cell
+    }
+
     fn cells(&self) -> Vec<Cell> {
-        let Options { connections, rate, .. } = self.options;
-        let of = |mut workload: Workload| {
-            workload.rate = rate.unwrap_or(workload.rate);
-            let all = connections.map_or(workload.connections.to_vec(), |connections| vec![connections]);
+        let of = |workload: Workload| {
+            let connections = self.options.connections;
+            let all =
+                connections.map_or_else(|| workload.connections.to_vec(), |connections| vec![connections]);
             all.into_iter().map(move |connections| Cell { workload, connections })
         };
         self.options.workloads.iter().copied().flat_map(of).collect()

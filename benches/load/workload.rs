@@ -14,7 +14,8 @@ pub(crate) struct Workload {
     /// How many connections there are, a table line for each, unless another number is asked for.
     /// In HTTP/2 it is the number of exchanges at the same time.
     pub(crate) connections: &'static [usize],
-    /// How many are sent a second where the rate is fixed, unless another number is asked for.
+    /// How many are sent a second where the rate is fixed, unless another number is asked for or
+    /// found.
     pub(crate) rate: u32,
 }
 

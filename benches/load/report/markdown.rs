@@ -15,12 +15,13 @@ pub(crate) fn markdown(about: &[String], lines: &[Line], findings: &[Finding]) -
     for line in lines {
         let mark = if line.subject.name() == "bearerd" { "**" } else { "" };
         text.push_str(&format!(
-            "| {} | {} | {mark}{}{mark} | {} | {} | {} | {} / {} / {} | {} | {} | {} |\n",
+            "| {} | {} | {mark}{}{mark} | {} | {} | {} | {} | {} / {} / {} | {} | {} | {} |\n",
             line.cell.workload.name,
             line.cell.connections,
             line.subject.name(),
             number(line.throughput, 0),
             cost(&line.saturated),
+            line.cell.workload.rate,
             cost(&line.paced),
             number(line.latency[0], 0),
             number(line.latency[1], 0),
@@ -41,10 +42,11 @@ pub(crate) fn markdown(about: &[String], lines: &[Line], findings: &[Finding]) -
 
 const HEAD: &str = "
 CPU is user + system per answer in microseconds, then its ratio to nginx / to the cheapest of nginx and the
-HAProxies / to Envoy. Latencies are in microseconds.
+HAProxies, that is, the largest of the ratios to each / to Envoy. The fixed rate, in requests a second, is half
+of what the slowest of those three gets through at saturation. Latencies are in microseconds.
 
-| workload | conn. | subject | req/s | CPU at saturation | CPU at fixed rate | p50 / p99 / p99.9 | p99 to nginx | RSS, MiB | failed |
-|---|---:|---|---:|---|---|---|---:|---:|---:|
+| workload | conn. | subject | req/s | CPU at saturation | fixed rate | CPU at fixed rate | p50 / p99 / p99.9 | p99 to nginx | RSS, MiB | failed |
+|---|---:|---|---:|---|---:|---|---|---:|---:|---:|
 ";
 
 fn cost(cost: &Cost) -> String {

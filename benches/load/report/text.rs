@@ -31,15 +31,15 @@ pub(crate) fn text(about: &[String], lines: &[Line], findings: &[Finding]) -> St
     text
 }
 
-const COLUMNS: usize = 20;
+const COLUMNS: usize = 21;
 
 #[rustfmt::skip]
 const HEAD: [[&str; COLUMNS]; 2] = [
     ["", "", "", "",
-     "full", "full", "full", "full", "full", "rate", "rate", "rate", "rate", "rate",
+     "full", "full", "full", "full", "full", "fixed", "rate", "rate", "rate", "rate", "rate",
      "p50", "p99", "p99.9", "p99", "RSS", ""],
     ["workload", "subject", "conn.", "req/s",
-     "user", "system", "/nginx", "/best", "/envoy", "user", "system", "/nginx", "/best", "/envoy",
+     "user", "system", "/nginx", "/best", "/envoy", "rate/s", "user", "system", "/nginx", "/best", "/envoy",
      "us", "us", "us", "/nginx", "MiB", "failed"],
 ];
 
@@ -49,6 +49,7 @@ fn columns(line: &Line) -> [String; COLUMNS] {
     let [p50, p99, p999] = line.latency.map(|latency| number(latency, 0));
     let name = line.cell.workload.name.to_owned();
     let connections = line.cell.connections.to_string();
+    let rate = line.cell.workload.rate.to_string();
     let throughput = number(line.throughput, 0);
     let to_nginx = number(line.latency_to_nginx, 2);
     let resident = number(line.resident, 1);
@@ -56,7 +57,7 @@ fn columns(line: &Line) -> [String; COLUMNS] {
     #[rustfmt::skip]
     let columns = [
         name, subject, connections, throughput,
-        a, b, c, d, e, f, g, h, i, j,
+        a, b, c, d, e, rate, f, g, h, i, j,
         p50, p99, p999, to_nginx, resident, failed,
     ];
     columns
