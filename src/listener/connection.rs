@@ -136,8 +136,9 @@ impl Service<Request<hyper::body::Incoming>> for Exchanges {
         let (started, deadline, mut exchange) = self.begin(true);
         let proxy = self.proxy.clone();
         Box::pin(async move {
-            let request = request.map(Incoming::Library);
-            let response = proxy.handle(request, started, deadline, &mut exchange).await;
+            let (head, body) = request.into_parts();
+            let (head, body) = (Box::new(head), Incoming::Library(body));
+            let response = proxy.handle(head, body, started, deadline, &mut exchange).await;
             Ok(response.map(|body| Tracked { body, _exchange: exchange }))
         })
     }

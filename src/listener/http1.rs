@@ -20,7 +20,7 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::StatusCode;
 use http_body::{Body as _, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
@@ -29,10 +29,9 @@ use self::answer::Answering;
 use self::date::Date;
 use self::head::Facts;
 pub(super) use self::wire::Client;
-use self::wire::Wire;
+use self::wire::{NextRequest, Wire};
 use super::connection::Exchanges;
 use crate::http1::{ReadRoom, spare};
-use crate::incoming::Incoming;
 use crate::proxy::{Tunnel, Unreadable};
 
 /// How long what a client still sends is read and thrown away once it has had its last answer. If it
@@ -105,8 +104,8 @@ where
             Ok(None) => return None,
             // Not in a box: that an idle connection keeps room for an exchange costs less than to make
             // that room, and to copy the exchange into it, for every request.
-            Ok(Some((request, facts))) => {
-                let mut exchange = pin!(exchange(&wire, &exchanges, request, facts));
+            Ok(Some(request)) => {
+                let mut exchange = pin!(exchange(&wire, &exchanges, request));
                 poll_fn(|cx| match exchange.as_mut().poll(cx) {
                     Poll::Pending => wire.poll_gone(cx).map(|()| Next::Cut),
                     next => next,
@@ -132,12 +131,13 @@ where
 }
 
 /// One exchange, from the head of its request to the last byte of its answer.
-async fn exchange<T>(wire: &Wire<T>, exchanges: &Exchanges, request: Request<Incoming>, facts: Facts) -> Next
+async fn exchange<T>(wire: &Wire<T>, exchanges: &Exchanges, request: NextRequest) -> Next
 where
     T: AsyncRead + AsyncWrite + Unpin + 'static,
 {
+    let NextRequest { head, body, facts } = request;
     let (started, deadline, mut under_way) = exchanges.begin(false);
-    let response = exchanges.proxy.handle(request, started, deadline, &mut under_way).await;
+    let response = exchanges.proxy.handle(head, body, started, deadline, &mut under_way).await;
     let (head, mut body) = response.into_parts();
     let mut answering = wire.begin_answer(&head, &body.size_hint(), facts, under_way.is_last());
     if poll_fn(|cx| wire.poll_answer(&mut answering, &mut body, cx)).await.is_err() {

@@ -41,7 +41,7 @@ impl Drop for InFlight {
 /// written to the log if that is asked for, when dropped.
 pub(super) struct Exchange {
     /// The head of the request.
-    pub(super) head: Parts,
+    pub(super) head: Box<Parts>,
     pub(super) record: Record,
 }
 
@@ -116,7 +116,7 @@ impl Drop for Exchange {
         if let Some(span) = span {
             span.end(&head.method, record.status, &record.metrics.partner, record.resends);
         }
-        spare::give_back(std::mem::take(&mut head.headers));
+        spare::give_back(std::mem::take(&mut head.headers))
     }
 }
 

@@ -13,6 +13,7 @@ use arc_swap::ArcSwap;
 use arc_swap::cache::Cache;
 use bytes::Bytes;
 use http::header::{self, HeaderValue};
+use http::request::Parts;
 use http::{HeaderMap, Request, Response, StatusCode, Version};
 use http_body::Body;
 use hyper_util::rt::TokioIo;
@@ -109,17 +110,17 @@ impl Proxy {
         self.0.local().config().request_timeout
     }
 
-    /// The life of a request. `started` is when it began to be served, `deadline` when the head of
+    /// The life of a request, its head in a box because it goes through many hands. `started` is when it began to be served, `deadline` when the head of
     /// its answer must be there; `due` becomes ready then.
     pub async fn handle(
         &self,
-        request: Request<Incoming>,
+        head: Box<Parts>,
+        body: Incoming,
         started: Instant,
         deadline: Instant,
         due: impl Future<Output = ()>,
     ) -> Response<ResponseBody> {
         let local = self.0.local();
-        let (head, body) = request.into_parts();
         let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
         let mut exchange = Box::new(Exchange { head, record });
         let result = {
@@ -178,8 +179,9 @@ impl tower::Service<Request<hyper::body::Incoming>> for Proxy {
             let client = hyper::upgrade::on(&mut request);
             let started = Instant::now();
             let deadline = started + proxy.request_timeout();
-            let request = request.map(Incoming::Library);
-            let response = proxy.handle(request, started, deadline, sleep_until(deadline)).await;
+            let (head, body) = request.into_parts();
+            let (head, body) = (Box::new(head), Incoming::Library(body));
+            let response = proxy.handle(head, body, started, deadline, sleep_until(deadline)).await;
             if response.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(response);
             }

@@ -4,6 +4,7 @@ use std::mem::MaybeUninit;
 
 use bytes::{Buf as _, Bytes};
 use http::header::{self, HeaderName, HeaderValue};
+use http::request::Parts;
 use http::{Method, Request, Uri, Version};
 
 use crate::http1::{Decoder, MAX_FIELDS, members, parse_length, spare};
@@ -15,7 +16,7 @@ const MAX_TARGET: usize = u16::MAX as usize - 1;
 /// What has been read of a request.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    pub(super) request: Request<()>,
+    pub(super) head: Box<Parts>,
     /// Where its body ends.
     pub(super) decoder: Decoder,
     /// The client waits to be told to go on with its body.
@@ -55,33 +56,32 @@ pub(super) fn read(buffer: &mut Bytes) -> Result<Option<RequestHead>, Unreadable
     if target.len() > MAX_TARGET {
         return Err(Unreadable::TargetTooLong);
     }
-    let mut request = Request::new(());
-    *request.method_mut() = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
+    let mut head = Box::new(Request::new(()).into_parts().0);
+    head.headers = spare::header_map(parsed.headers.len());
+    head.method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
         .map_err(|_| Unreadable::Malformed("The method is malformed."))?;
-    *request.uri_mut() = Uri::from_maybe_shared(buffer.slice_ref(target))
+    head.uri = Uri::from_maybe_shared(buffer.slice_ref(target))
         .map_err(|_| Unreadable::Malformed("The request target is malformed."))?;
     let mut framed = Framed { http10: parsed.version != Some(1), ..Framed::default() };
-    *request.version_mut() = if framed.http10 { Version::HTTP_10 } else { Version::HTTP_11 };
-    let mut headers = spare::header_map(parsed.headers.len());
+    head.version = if framed.http10 { Version::HTTP_10 } else { Version::HTTP_11 };
     for field in &*parsed.headers {
         const MALFORMED: Unreadable = Unreadable::Malformed("A header field is malformed.");
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| MALFORMED)?;
         let value = HeaderValue::from_maybe_shared(buffer.slice_ref(field.value)).map_err(|_| MALFORMED)?;
         if framed.look_at(&name, &value)? {
-            headers.append(name, value);
+            head.headers.append(name, value);
         }
     }
-    *request.headers_mut() = headers;
     let decoder = framed.decoder()?;
     let facts = Facts {
         http10: framed.http10,
-        head: *request.method() == Method::HEAD,
+        head: head.method == Method::HEAD,
         trailers: framed.trailers,
         persistent: framed.is_persistent(),
     };
     let expects = framed.expects && !framed.http10 && !decoder.has_ended();
     buffer.advance(length);
-    Ok(Some(RequestHead { request, decoder, expects, facts }))
+    Ok(Some(RequestHead { head, decoder, expects, facts }))
 }
 
 /// What a request's fields say of its end and of the connection's.

@@ -1,12 +1,13 @@
 use std::pin::pin;
 
-use http::Response;
+use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::super::activity::Activity;
 use super::*;
+use crate::incoming::Incoming;
 
 /// A connection and the client's end of it.
 fn wire() -> (Rc<Wire<DuplexStream>>, DuplexStream) {
@@ -16,7 +17,8 @@ fn wire() -> (Rc<Wire<DuplexStream>>, DuplexStream) {
 }
 
 async fn next(wire: &Rc<Wire<DuplexStream>>) -> Option<(Request<Incoming>, Facts)> {
-    poll_fn(|cx| wire.poll_request(cx)).await.unwrap()
+    let request = poll_fn(|cx| wire.poll_request(cx)).await.unwrap()?;
+    Some((Request::from_parts(*request.head, request.body), request.facts))
 }
 
 async fn path(wire: &Rc<Wire<DuplexStream>>) -> Option<String> {

@@ -7,7 +7,7 @@ use std::rc::{Rc, Weak};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
-use http::{Request, response};
+use http::{request, response};
 use http_body::{Body, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
@@ -30,6 +30,13 @@ pub(super) struct Wire<T> {
     state: RefCell<State<T>>,
     activity: Rc<Activity>,
     common: Rc<Common>,
+}
+
+/// What [`Wire::poll_request`] finds.
+pub(super) struct NextRequest {
+    pub(super) head: Box<request::Parts>,
+    pub(super) body: Incoming,
+    pub(super) facts: Facts,
 }
 
 struct State<T> {
@@ -86,11 +93,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
     }
 
     /// The next request; `None` if there is none.
-    #[expect(clippy::type_complexity, reason = "it is taken apart at once")]
     pub(super) fn poll_request(
         self: &Rc<Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Option<(Request<Incoming>, Facts)>, Unreadable>> {
+    ) -> Poll<Result<Option<NextRequest>, Unreadable>> {
         let state = &mut *self.state.borrow_mut();
         let mut worth_parsing = !state.buffer.is_empty();
         loop {
@@ -125,8 +131,8 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         }
     }
 
-    fn begin_message(self: &Rc<Self>, state: &mut State<T>, head: RequestHead) -> (Request<Incoming>, Facts) {
-        let RequestHead { request, decoder, expects, facts } = head;
+    fn begin_message(self: &Rc<Self>, state: &mut State<T>, head: RequestHead) -> NextRequest {
+        let RequestHead { head, decoder, expects, facts } = head;
         state.before = decoder.size_hint().exact().unwrap_or(0);
         let body = if decoder.has_ended() {
             Receiving::none()
@@ -135,7 +141,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
             Receiving::new(source, state.message, decoder.size_hint().exact())
         };
         (state.decoder, state.expects, state.answered) = (decoder, expects, false);
-        (request.map(|()| Incoming::Http1(body)), facts)
+        NextRequest { head, body: Incoming::Http1(body), facts }
     }
 
     /// Ready when the client has gone. To be polled while its request is under way, which may already

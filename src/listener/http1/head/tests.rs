@@ -39,11 +39,11 @@ fn a_head_is_read_however_it_is_cut() {
                  Content-Length: 5\r\n\r\nhello, and more";
     for step in 1..=text.len() {
         let (head, rest) = read_all(text, step).unwrap().unwrap();
-        let request = &head.request;
-        assert_eq!((request.method(), request.version()), (&Method::POST, Version::HTTP_11));
-        assert_eq!(request.uri(), "/a%20b?c=%2f");
-        assert_eq!(request.headers().get_all("x-id").iter().collect::<Vec<_>>(), ["1", "2"]);
-        assert_eq!(request.headers().len(), 4);
+        let request = &head.head;
+        assert_eq!((&request.method, request.version), (&Method::POST, Version::HTTP_11));
+        assert_eq!(request.uri, "/a%20b?c=%2f");
+        assert_eq!(request.headers.get_all("x-id").iter().collect::<Vec<_>>(), ["1", "2"]);
+        assert_eq!(request.headers.len(), 4);
         assert!(head.facts.persistent && !head.facts.http10 && !head.facts.head && !head.expects);
         assert_eq!(rest, b"hello, and more", "{step}");
         assert_eq!(body_of(head, rest), b"hello");
@@ -56,7 +56,7 @@ fn the_next_request_is_left_where_it_is() {
     let (first, rest) = read_all(text, text.len()).unwrap().unwrap();
     assert!(first.decoder.has_ended() && !first.facts.head);
     let (second, rest) = read_all(&rest, rest.len()).unwrap().unwrap();
-    assert_eq!((second.request.uri().path(), second.facts.head, rest.len()), ("/2", true, 0));
+    assert_eq!((second.head.uri.path(), second.facts.head, rest.len()), ("/2", true, 0));
 }
 
 #[test]
@@ -159,7 +159,7 @@ proptest! {
     ) {
         let text = [&b"GET / HTTP/1.1\r\nA"[..], &bytes, b"\r\n\r\n"].concat();
         let shown = |found: Result<Option<(RequestHead, Vec<u8>)>, Unreadable>| match found {
-            Ok(Some((head, rest))) => Ok(Some((format!("{:?}", head.request), rest))),
+            Ok(Some((head, rest))) => Ok(Some((format!("{:?}", head.head), rest))),
             Ok(None) => Ok(None),
             Err(_) => Err(()),
         };
