@@ -143,14 +143,14 @@ impl Upstream {
                 Err(Http2Error::NotSpoken(unsent)) => body = unsent,
             }
         }
-        let mut sending = Sending::new(head, authorization, body);
+        let mut request = Some(Sending::new(head, authorization, body));
         let mut tried = false;
         while let Some(connection) = self.http1.take() {
-            match http1::exchange(self, connection, head, sending).await {
+            match http1::exchange(self, connection, head, &mut request).await {
                 Ok(response) => return Ok(response),
+                Err(error) if request.is_none() => return Err(SendError::Exchange(error)),
                 // The partner closed it between two requests.
-                Err((_, Some(unsent))) => sending = unsent,
-                Err((error, None)) => return Err(SendError::Exchange(error)),
+                Err(_) => {}
             }
             tried = true;
         }
@@ -165,11 +165,11 @@ impl Upstream {
             // It speaks HTTP/2 by now, in which requests share connections that are made for all.
             Connected::Http2(_) => {
                 self.speaks.set(Speaks::Http2);
-                if tried {
+                let Some(untried) = request.filter(|_| !tried) else {
                     // Some of the body may have been taken and not sent: it begins anew.
                     return Err(SendError::Unprocessed(ExchangeError::Incomplete));
-                }
-                let sent = Box::pin(self.send_http2(head, authorization, sending.into_body()));
+                };
+                let sent = Box::pin(self.send_http2(head, authorization, untried.into_body()));
                 return sent.await.map_err(|error| match error {
                     Http2Error::Send(error) => error,
                     // It has changed its mind twice.
@@ -178,7 +178,8 @@ impl Upstream {
             }
         };
         let connection = Connection::new(transport, self.counted(place));
-        http1::exchange(self, connection, head, sending).await.map_err(|(error, unsent)| match unsent {
+        let answer = http1::exchange(self, connection, head, &mut request).await;
+        answer.map_err(|error| match request {
             Some(_) => SendError::Closed(error),
             None => SendError::Exchange(error),
         })

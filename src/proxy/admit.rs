@@ -132,8 +132,9 @@ pub(super) enum MaxForwards {
     Unlimited,
     /// The request goes on with this value.
     Left(HeaderValue),
-    /// It ends here, with this answer.
-    Last(Response<Bytes>),
+    /// It ends here, with this answer: in a box, because it is rare and would make every exchange's
+    /// state larger.
+    Last(Box<Response<Bytes>>),
 }
 
 /// Reads `Max-Forwards` of an OPTIONS request (RFC 9110 section 7.6.2).
@@ -149,7 +150,7 @@ pub(super) fn max_forwards(method: &Method, headers: &HeaderMap) -> Result<MaxFo
             let mut response = Response::new(Bytes::new());
             let allow = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
             response.headers_mut().insert(header::ALLOW, allow);
-            Ok(MaxForwards::Last(response))
+            Ok(MaxForwards::Last(Box::new(response)))
         }
         Some(left) => Ok(MaxForwards::Left(HeaderValue::from(left - 1))),
     }

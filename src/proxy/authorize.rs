@@ -63,23 +63,36 @@ impl Authorizer {
         &self,
         request: &Outgoing<'_>,
         path: &str,
-        mut body: Replay,
+        body: &mut Replay,
         exchange: &mut Record,
     ) -> Result<Response<Answer>, Problem> {
-        let token = self.attach(&body, exchange).await?;
-        let sent = token.generation;
-        let first = self.send(request, &token.header, &mut body, exchange).await;
+        let token = self.attach(body, exchange).await?;
+        let first = self.send(request, &token.header, body, exchange).await;
         exchange.bytes_in = body.taken();
         let answer = first?;
         if answer.status() != StatusCode::UNAUTHORIZED {
-            self.credential.accepted(path, sent);
+            self.credential.accepted(path, token.generation);
             return Ok(answer);
         }
+        // In a box, because it is rare and would make every exchange's state larger.
+        Box::pin(self.refused(request, path, body, exchange, token, answer)).await
+    }
+
+    /// After a 401 to `token`: sends the request again, if that can help.
+    async fn refused(
+        &self,
+        request: &Outgoing<'_>,
+        path: &str,
+        body: &mut Replay,
+        exchange: &mut Record,
+        token: Attached,
+        answer: Response<Answer>,
+    ) -> Result<Response<Answer>, Problem> {
         body.stop();
         if token.waited_for {
             return Ok(pass_on(answer, ReplayResult::Fresh, exchange));
         }
-        let (newer, charge) = match self.credential.refused(path, sent) {
+        let (newer, charge) = match self.credential.refused(path, token.generation) {
             Refusal::PassOn(PassOn::Held) => return Ok(pass_on(answer, ReplayResult::Held, exchange)),
             Refusal::PassOn(PassOn::Budget) => return Ok(pass_on(answer, ReplayResult::Budget, exchange)),
             // Without the body there is no second attempt; the refresh that was asked for goes on.
@@ -102,9 +115,8 @@ impl Authorizer {
         };
         exchange.resends += 1;
         // The deadline is looked at here as well: what passes it says nothing of the path.
-        // In a box of its own, because it is rare and would make every exchange's state larger.
         let deadline = exchange.deadline;
-        let second = Box::pin(self.send(request, newer.access.header(), &mut body, exchange));
+        let second = self.send(request, newer.access.header(), body, exchange);
         let second = timeout_at(deadline, second).await.unwrap_or(Err(Problem::Deadline));
         exchange.bytes_in = body.taken();
         self.conclude(second, newer.generation, charge, path, exchange)

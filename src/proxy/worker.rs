@@ -250,7 +250,7 @@ impl Worker {
         match &forwards {
             MaxForwards::Unlimited => {}
             MaxForwards::Left(left) => found.replace(&header::MAX_FORWARDS, left),
-            MaxForwards::Last(answer) => return Ok(Carried::Own(answer.clone())),
+            MaxForwards::Last(answer) => return Ok(Carried::Own(Response::clone(answer))),
         }
         found.fields.push((&header::VIA, &self.via));
         found.fields.extend(partner.fields.iter().map(|(name, value)| (name, value)));
@@ -271,8 +271,8 @@ impl Worker {
             idle_timeout: config.idle_timeout,
             managed: Rc::clone(&partner.managed),
         };
-        let held = Replay::new(body, length.filter(|_| outgoing.framing != Framing::Chunked), limits);
-        let mut answer = partner.authorizer.carry(&outgoing, head.uri.path(), held, record).await?;
+        let mut held = Replay::new(body, length.filter(|_| outgoing.framing != Framing::Chunked), limits);
+        let mut answer = partner.authorizer.carry(&outgoing, head.uri.path(), &mut held, record).await?;
 
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The version is a matter of each hop.

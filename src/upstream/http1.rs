@@ -130,14 +130,14 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
     }
 }
 
-/// Sends a request on `connection` and waits for the head of its answer. With an error comes the
-/// request, if nothing of it has left.
+/// Sends `request` on `connection` and waits for the head of its answer. After an error the request
+/// is still there if nothing of it has left.
 pub(super) async fn exchange<B>(
     pool: &Rc<Upstream>,
     mut connection: Connection,
     head: &Outgoing<'_>,
-    mut sending: Sending<B>,
-) -> Result<Response<Answer>, (ExchangeError, Option<Sending<B>>)>
+    request: &mut Option<Sending<B>>,
+) -> Result<Response<Answer>, ExchangeError>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
 {
@@ -145,7 +145,10 @@ where
     let mut sent = false;
     let mut broken = None;
     let read = poll_fn(|cx| {
-        if !sent && broken.is_none() {
+        if let Some(sending) = &mut *request
+            && !sent
+            && broken.is_none()
+        {
             match sending.poll(&mut connection.io, cx) {
                 Poll::Ready(Ok(())) => sent = true,
                 // A partner that does not want the rest may have answered before it closed.
@@ -173,9 +176,9 @@ where
             // A body that has broken off will do so on every connection.
             let broken_off = matches!(error, ExchangeError::Body(_));
             // Over TLS a write that fails may have put a part on the wire all the same.
-            let begun = sending.begun || sending.tried && connection.io.is_tls();
-            let unsent = !begun && !broken_off;
-            return Err((error, unsent.then_some(sending)));
+            let tls = connection.io.is_tls();
+            request.take_if(|sending| broken_off || sending.begun || sending.tried && tls);
+            return Err(error);
         }
     };
     let AnswerHead { status, headers, reason, decoder, persistent } = found;
@@ -191,7 +194,7 @@ where
         let io = if sent {
             Io::Whole { connection, persistent }
         } else {
-            Io::early(connection, sending, broken.is_none())
+            Io::early(connection, request.take().filter(|_| broken.is_none()))
         };
         let (pool, room) = (Rc::clone(pool), OwnRoom::default());
         let idle_timeout = pool.idle_timeout;
@@ -237,13 +240,13 @@ enum Io {
 }
 
 impl Io {
-    fn early<B>(connection: Connection, mut sending: Sending<B>, goes_on: bool) -> Self
+    fn early<B>(connection: Connection, rest: Option<Sending<B>>) -> Self
     where
         B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
     {
         let Connection { io, counted } = connection;
         let (read, mut write) = tokio::io::split(io);
-        let upload = goes_on.then(|| {
+        let upload = rest.map(|mut sending| {
             Upload::spawn(async move {
                 // If it fails the partner learns it from the connection's end, and so does who
                 // reads the answer.
