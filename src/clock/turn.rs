@@ -1,7 +1,11 @@
-//! One look at the clock for everything that happens in a turn.
+//! One look at the clock for everything that is held to a limit in a turn.
 //!
-//! A task's turn takes microseconds, and on the way of a request a dozen things are timed. What they
-//! are held to is told in milliseconds at least, so the time at which the turn began does for all.
+//! A task's turn takes microseconds, and on the way of a request half a dozen things are held to
+//! limits of milliseconds and more: the time at which the turn began does for all. What is measured,
+//! as the time that a request took, wants a look of its own where it begins or ends within a turn.
+//!
+//! This is the runtime's clock, which its timers follow. Lifetimes are another matter: see
+//! [`Clock`](super::Clock).
 
 use std::cell::Cell;
 

@@ -180,7 +180,7 @@ impl Authorizer {
         let mut left = RESENDS;
         let error = loop {
             let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
-            let sent_at = turn::now();
+            let sent_at = Instant::now();
             let result = self.upstream.send(request, token, data).await;
             let took = turn::now().duration_since(sent_at);
             let status = result.as_ref().map_or(0, |answer| answer.status().as_u16());

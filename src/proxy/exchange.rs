@@ -13,7 +13,6 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::tunnel::Tunnel;
-use crate::clock::turn;
 use crate::http1::spare;
 use crate::metrics::ExchangeMetrics;
 use crate::telemetry::{self, AccessLine, ExchangeSpan};
@@ -93,7 +92,7 @@ impl Record {
 impl Drop for Exchange {
     fn drop(&mut self) {
         let Self { head, record } = self;
-        let duration = turn::now().duration_since(record.started);
+        let duration = record.started.elapsed();
         record.metrics.counters.server(record.status, duration);
         let span = record.span.take();
         // What broke off counts as an error, whatever its status.
@@ -116,7 +115,7 @@ impl Drop for Exchange {
         if let Some(span) = span {
             span.end(&head.method, record.status, &record.metrics.partner, record.resends);
         }
-        spare::give_back(std::mem::take(&mut head.headers))
+        spare::give_back(std::mem::take(&mut head.headers));
     }
 }
 

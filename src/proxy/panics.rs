@@ -13,7 +13,7 @@ use super::respond::Problem;
 /// It is right to go on with what others use too, although it saw the panic: none of it is half
 /// written for longer than its owner is on the stack. Unwinding gives back borrows, locks (whose
 /// poison is ignored, each with its reason) and places in counts; and a connection that the exchange
-/// had is closed, because only an answer that has ended gives it back.
+/// had is closed, because only an answer that has come to its end gives it back.
 pub(super) async fn caught<T>(
     mut carried: Pin<&mut impl Future<Output = Result<T, Problem>>>,
 ) -> Result<T, Problem> {

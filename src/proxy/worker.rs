@@ -110,8 +110,9 @@ impl Proxy {
         self.0.local().config().request_timeout
     }
 
-    /// The life of a request, its head in a box because it goes through many hands. `started` is when it began to be served, `deadline` when the head of
-    /// its answer must be there; `due` becomes ready then.
+    /// The life of a request, whose head is in a box because it goes through many hands. `started` is
+    /// when it began to be served, `deadline` when the head of its answer must be there; `due` becomes
+    /// ready then.
     pub async fn handle(
         &self,
         head: Box<Parts>,

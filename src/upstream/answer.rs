@@ -10,14 +10,14 @@ use http_body::{Body, Frame, SizeHint};
 use super::{Counted, ExchangeError, IdleLimited, StreamError, http1, http2};
 use crate::partner::Transport;
 
-/// The body of an answer. The connection goes back to its pool when this has been read to its end
+/// The body of an answer. The connection goes back to its pool when the answer has come to its end
 /// and the request has been sent to its own; it is closed when this is dropped earlier. In HTTP/2
 /// the same is true of a stream.
 pub struct Answer(Content);
 
 enum Content {
-    /// All of it has come with the head, and the connection has gone already. Empty when it has been
-    /// read.
+    /// All of it has come with the head, and the connection has gone back already. Empty when it has
+    /// been read.
     Whole(Bytes),
     /// In a box, because answers are moved often and most have come whole.
     Coming(Box<IdleLimited<Incoming>>),

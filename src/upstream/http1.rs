@@ -131,7 +131,8 @@ impl<B: Body<Data = Bytes, Error = BodyError> + Unpin> Sending<B> {
 }
 
 /// Sends `request` on `connection` and waits for the head of its answer. After an error the request
-/// is still there if nothing of it has left.
+/// is still there if it may be sent on another: nothing of it has left, and its body has not broken
+/// off.
 pub(super) async fn exchange<B>(
     pool: &Rc<Upstream>,
     mut connection: Connection,

@@ -315,3 +315,20 @@ fn s55_a_client_that_hangs_up_ends_the_exchange_with_the_partner() {
     eventually("no connection is in use", || partner.open_connections() <= 1);
     assert_eq!(gateway.get("/next").status, 200);
 }
+
+#[test]
+fn an_exchange_takes_longer_than_its_partner_and_even_a_refused_one_takes_time() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).set("log.access", "all"));
+    let took = |path: &str, status: u16, field: &str| {
+        let lines = gateway.log_lines();
+        let mut found = lines.iter().filter(|line| line["path"] == path && line["status"] == status);
+        found.next()?[field].as_f64()
+    };
+    assert_eq!(gateway.get("/x").status, 200);
+    assert_eq!(gateway.get("/a/../b").status, 400);
+    eventually("both are in the log", || took("/a/../b", 400, "duration_ms").is_some());
+    let (whole, partners) = (took("/x", 200, "duration_ms"), took("/x", 200, "upstream_duration_ms"));
+    assert!(whole > partners && partners > Some(0.0), "{whole:?} and {partners:?}");
+    assert!(took("/a/../b", 400, "duration_ms") > Some(0.0), "{:?}", gateway.log_lines());
+}

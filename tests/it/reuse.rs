@@ -166,3 +166,22 @@ fn a_body_that_broke_off_is_not_made_whole_by_a_replay() {
     let seen = partner.seen_at("/pay");
     assert!(seen.iter().all(|seen| !seen.complete), "{seen:?}");
 }
+
+#[test]
+fn an_answer_that_is_said_to_be_the_last_is_the_last_on_its_connection() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&one_pool(&partner));
+    for (path, head) in [
+        ("/close", "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok"),
+        ("/old", "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+        ("/empty", "HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n"),
+        ("/more", "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok, and more"),
+    ] {
+        // The partner keeps the connection open, whatever it says.
+        partner.on(path, move |x| x.raw(head.as_bytes()));
+        assert!(gateway.get(path).status < 300);
+        assert_eq!(gateway.get("/next").status, 200);
+        let (last, next) = (connections(&partner, path), connections(&partner, "/next"));
+        assert_ne!(last.last(), next.last(), "{path}");
+    }
+}
