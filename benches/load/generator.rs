@@ -39,6 +39,13 @@ pub(crate) struct Outcome {
     pub(crate) latencies: Vec<u32>,
 }
 
+impl Outcome {
+    /// Answers a second.
+    pub(crate) fn throughput(&self) -> f64 {
+        self.answered as f64 / self.took.as_secs_f64()
+    }
+}
+
 /// Connections that stay open from one run to the next.
 pub(crate) struct Generator<'a> {
     epoll: OwnedFd,

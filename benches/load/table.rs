@@ -8,13 +8,15 @@ use crate::generator::{Generator, Outcome, Pace};
 use crate::h2load::H2load;
 use crate::machine::Cores;
 use crate::options::Options;
-use crate::report::{Cell, Sample, percentiles};
+use crate::report::{Cell, Sample, median, percentiles};
 use crate::socket::Identity;
 use crate::subject::{Setting, Started, Subject};
 use crate::workload::Workload;
 
 /// How long connections are used before anything is counted.
 const WARM_UP: Duration = Duration::from_millis(300);
+/// How often a peer is tried to learn what it gets through.
+const TRIES: usize = 3;
 /// What has failed so often is not tried again.
 const MAX_FAILURES: usize = 2;
 /// How many requests over HTTP/2 are sent before anything is counted.
@@ -46,24 +48,27 @@ impl<'a> Table<'a> {
 
     /// All rounds; whether bearerd could be measured throughout.
     pub(crate) fn measure(&mut self) -> (Vec<Sample>, bool) {
-        // The first run of all is dearer than any other, and thrown away.
-        if let (Some(cell), Some(&subject)) = (self.cells().first(), self.subjects.first()) {
-            let _ = self.run(*cell, subject, 0);
-        }
-        let cells: Vec<Cell> = self.cells().into_iter().map(|cell| self.with_rate(cell)).collect();
         let mut runs = Vec::new();
-        for cell in &cells {
+        for cell in self.cells() {
             let subjects = self
                 .subjects
                 .iter()
                 .filter(|subject| **subject != Subject::Direct || cell.workload.goes_direct());
-            runs.push((*cell, subjects.copied().collect::<Vec<_>>()));
+            runs.push((cell, subjects.copied().collect::<Vec<_>>()));
         }
         let count: usize =
             runs.iter().map(|(_, subjects)| subjects.len()).sum::<usize>() * self.options.rounds;
         // Two paces, and starting.
         let time = ((self.options.time + WARM_UP) * 2 + WARM_UP) * count as u32;
         eprintln!("load: {count} runs in about {} minutes", time.as_secs().div_ceil(60));
+        // The first run of all is dearer than any other, and thrown away.
+        if let Some((cell, subjects)) = runs.first() {
+            let _ = self.run(*cell, subjects[0], 0);
+        }
+        for (cell, subjects) in &mut runs {
+            cell.workload.rate = self.rate(*cell, subjects);
+        }
+        eprintln!("load: the fixed rates are known");
         let mut samples = Vec::with_capacity(count);
         for round in 0..self.options.rounds {
             for (cell, subjects) in &runs {
@@ -78,20 +83,19 @@ impl<'a> Table<'a> {
         (samples, whole)
     }
 
-    /// The cell with the rate of the runs at a fixed one: half of what the slowest good peer gets through, if
-    /// nothing else was asked for.
-    fn with_rate(&mut self, mut cell: Cell) -> Cell {
-        let peers = self.subjects.iter().copied().filter(|subject| subject.sets_the_mark());
-        let asked = self.options.rate;
-        let reached: Vec<f64> = match asked {
-            Some(_) => Vec::new(),
-            None => peers.filter_map(|peer| self.run(cell, peer, 0)).map(|run| run.throughput).collect(),
+    /// How many requests a second are sent in the runs at a fixed rate: what was asked for, or half of
+    /// what the slowest good peer gets through.
+    fn rate(&self, cell: Cell, subjects: &[Subject]) -> u32 {
+        let reached = |peer: Subject| {
+            let tries: Vec<f64> = (0..TRIES).filter_map(|_| self.throughput(cell, peer).ok()).collect();
+            (!tries.is_empty()).then(|| median(tries.into_iter()))
         };
-        let half = reached.into_iter().min_by(f64::total_cmp).map(|slowest| (slowest / 2.0) as u32);
-        // To the hundred, as it is to be read.
-        let half = half.map(|rate| (rate / 100).max(1) * 100);
-        cell.workload.rate = asked.or(half).unwrap_or(cell.workload.rate);
-        cell
+        let slowest = || {
+            let peers = subjects.iter().copied().filter(|subject| subject.sets_the_mark());
+            // To the hundred, as it is to be read.
+            peers.filter_map(reached).min_by(f64::total_cmp).map(|rate| (rate / 200.0).max(1.0) as u32 * 100)
+        };
+        self.options.rate.or_else(slowest).unwrap_or(cell.workload.rate)
     }
 
     fn cells(&self) -> Vec<Cell> {
@@ -121,7 +125,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn try_run(&self, cell: Cell, subject: Subject, round: usize) -> io::Result<Sample> {
+    /// Starts a subject, and sends to it until it is warm.
+    fn begin<'r>(&self, cell: Cell, subject: Subject, request: &'r [u8]) -> io::Result<(Started, Load<'r>)> {
         let (backend, authority) = match cell.workload.tls {
             true => (&self.tls, Some(&*self.identity.authority)),
             false => (&self.plain, None),
@@ -129,13 +134,25 @@ impl<'a> Table<'a> {
         let http2 = cell.workload.http2;
         let started =
             subject.start(&Setting { backend: backend.addr(), authority, http2, cores: self.cores })?;
-        let request = cell.workload.request();
         let mut load = match http2 {
             true => Load::Http2(H2load::new(started.addr, cell.connections), 0.0),
-            false => Load::Http1(Generator::connect(started.addr, cell.connections, &request)?),
+            false => Load::Http1(Generator::connect(started.addr, cell.connections, request)?),
         };
-        let time = self.options.time;
         load.warm_up(Pace::Saturation)?;
+        Ok((started, load))
+    }
+
+    /// How many answers a second it gives at saturation.
+    fn throughput(&self, cell: Cell, subject: Subject) -> io::Result<f64> {
+        let request = cell.workload.request();
+        let (_started, mut load) = self.begin(cell, subject, &request)?;
+        Ok(load.run(Pace::Saturation, self.options.time)?.throughput())
+    }
+
+    fn try_run(&self, cell: Cell, subject: Subject, round: usize) -> io::Result<Sample> {
+        let request = cell.workload.request();
+        let (started, mut load) = self.begin(cell, subject, &request)?;
+        let time = self.options.time;
         let (full, saturated) = counted(&started, || load.run(Pace::Saturation, time))?;
         let pace = Pace::Rate(cell.workload.rate);
         load.warm_up(pace)?;
@@ -144,7 +161,7 @@ impl<'a> Table<'a> {
             subject,
             cell,
             round,
-            throughput: full.answered as f64 / full.took.as_secs_f64(),
+            throughput: full.throughput(),
             saturated,
             paced,
             latency: percentiles(&mut steady.latencies, [500, 990, 999]),
