@@ -236,8 +236,8 @@ fn s19_a_pair_that_was_kept_aside_can_be_put_back() {
         assert_eq!(replica.get("/x").status, 200);
     }
     let refreshes = fleet.partner.refreshes();
-    fleet.order(1);
     let generation = fleet.stored() + 1;
+    fleet.order(1);
     fleet.await_generation(generation);
     assert_eq!(fleet.partner.refreshes(), refreshes + 1);
     fleet.partner.assert_no_spent_token_seen();

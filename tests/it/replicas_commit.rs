@@ -49,11 +49,7 @@ fn s22_a_database_killed_after_it_has_committed_is_not_written_to_again() {
     // From here on whoever commits waits for a standby, with the commit on disk.
     fleet.database.sql("ALTER SYSTEM SET synchronous_standby_names = 'nobody'");
     fleet.database.sql("SELECT pg_reload_conf()");
-    let database = fleet.database.clone();
-    let probe = thread::spawn(move || database.sql("CREATE TABLE a_commit_that_waits ()"));
-    await_a_session_in(&fleet.database, "SyncRep");
-    fleet.database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
-    probe.join().unwrap();
+    eventually("commits wait", || a_commit_waits(&fleet.database));
     gate.open();
     await_a_session_in(&fleet.database, "SyncRep");
     fleet.postgres.kill9();
@@ -86,10 +82,33 @@ fn s22_a_database_killed_before_it_has_committed_is_written_to_again() {
     assert_one_pair_and_one_call(&fleet);
 }
 
-/// Waits until a session of bearerd's, or the test's, waits for `what`.
+/// Waits until a session of bearerd's waits for `what`.
 fn await_a_session_in(database: &Database, what: &str) {
+    eventually(what, || is_a_session_in(database, what));
+}
+
+fn is_a_session_in(database: &Database, what: &str) -> bool {
     let waiting = format!("SELECT count(*) FROM pg_stat_activity WHERE wait_event = '{what}'");
-    eventually(what, || database.value(&waiting).as_deref() == Some("1"));
+    database.value(&waiting).as_deref() == Some("1")
+}
+
+/// Whether one that is made for it waits for a standby: a setting is taken up some time after it was
+/// made.
+fn a_commit_waits(database: &Database) -> bool {
+    let prober = database.clone();
+    let probe = thread::spawn(move || prober.sql("SELECT pg_logical_emit_message(true, 'probe', '')"));
+    let waits = loop {
+        match is_a_session_in(database, "SyncRep") {
+            false if probe.is_finished() => break false,
+            false => {}
+            true => break true,
+        }
+    };
+    if waits {
+        database.sql("SELECT pg_cancel_backend(pid) FROM pg_stat_activity WHERE wait_event = 'SyncRep'");
+    }
+    probe.join().unwrap();
+    waits
 }
 
 #[track_caller]
