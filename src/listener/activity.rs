@@ -35,14 +35,12 @@ pub(super) struct Limits {
 /// What happens on a connection.
 #[derive(Debug)]
 pub(super) struct Activity {
-    accepted: Instant,
     /// The exchanges under way.
     under_way: Cell<u32>,
-    /// When the header that is being read began, in nanoseconds from `accepted`; [`NONE`] if none
-    /// is.
-    header: Cell<u64>,
+    /// When the header that is being read began, if one is.
+    header: Cell<Option<Instant>>,
     /// Since when there has been nothing to do, or since when no byte has moved.
-    since: Cell<u64>,
+    since: Cell<Instant>,
     /// Bytes have moved since the timer fired last.
     moved: Cell<bool>,
     /// In HTTP/2 bytes do not mean a request.
@@ -50,14 +48,12 @@ pub(super) struct Activity {
     /// The next answer is the last.
     parting: Cell<bool>,
     /// When the exchange under way must have been answered, if this connection's timer tells it.
-    due: Cell<u64>,
+    due: Cell<Option<Instant>>,
     /// That time is over.
     overdue: Cell<bool>,
     /// When the timer fires.
-    fires: Cell<u64>,
+    fires: Cell<Instant>,
 }
-
-const NONE: u64 = u64::MAX;
 
 /// What the timer finds.
 #[derive(Debug, PartialEq, Eq)]
@@ -69,55 +65,45 @@ pub(super) enum Look {
 
 impl Activity {
     pub(super) fn new() -> Self {
+        let now = turn::now();
         Self {
-            accepted: turn::now(),
             under_way: Cell::new(0),
             // The time for the first header begins with the connection.
-            header: Cell::new(0),
-            since: Cell::new(0),
+            header: Cell::new(Some(now)),
+            since: Cell::new(now),
             moved: Cell::new(false),
             multiplexed: Cell::new(false),
             parting: Cell::new(false),
-            due: Cell::new(NONE),
+            due: Cell::new(None),
             overdue: Cell::new(false),
-            fires: Cell::new(0),
+            fires: Cell::new(now),
         }
-    }
-
-    fn now(&self) -> u64 {
-        self.since_accept(turn::now())
-    }
-
-    fn since_accept(&self, instant: Instant) -> u64 {
-        let time = instant.duration_since(self.accepted);
-        time.as_secs().saturating_mul(1_000_000_000).saturating_add(time.subsec_nanos().into())
     }
 
     /// Bytes came or went.
     pub(super) fn moved(&self, came: bool) {
         if self.under_way.get() > 0 {
             self.moved.set(true);
-        } else if self.multiplexed.get() || self.header.get() != NONE {
+        } else if self.multiplexed.get() || self.header.get().is_some() {
             // Bytes do not mean a request, or it is timed already.
         } else if came {
-            self.header.set(self.now());
+            self.header.set(Some(turn::now()));
         } else {
             // The last of an answer is on its way.
-            self.since.set(self.now());
+            self.since.set(turn::now());
         }
     }
 
     /// A header is complete. The answer's head is due at `deadline`.
     pub(super) fn begin(self: &Rc<Self>, multiplexed: bool, deadline: Instant) -> UnderWay {
         self.under_way.update(|under_way| under_way + 1);
-        self.header.set(NONE);
+        self.header.set(None);
         self.moved.set(true);
         self.multiplexed.set(multiplexed);
-        let due = self.since_accept(deadline);
         // Among others it needs a timer of its own, and so it does if its time is over before the
         // connection's timer fires: a reload has made it shorter.
-        let own_timer = multiplexed || due < self.fires.get();
-        self.due.set(if own_timer { NONE } else { due });
+        let own_timer = multiplexed || deadline < self.fires.get();
+        self.due.set((!own_timer).then_some(deadline));
         self.overdue.set(false);
         UnderWay { activity: Rc::clone(self), timer: own_timer.then(|| Box::pin(sleep_until(deadline))) }
     }
@@ -144,42 +130,40 @@ impl Activity {
 
     /// `look`, or when an exchange is due, if that is earlier.
     fn fires_at(&self, look: Instant) -> Instant {
-        let fires = self.since_accept(look).min(self.due.get());
+        let fires = self.due.get().map_or(look, |due| look.min(due));
         self.fires.set(fires);
-        self.accepted + Duration::from_nanos(fires)
+        fires
     }
 
     pub(super) fn is_idle_for(&self, time: Duration) -> bool {
-        let idle = self.now().saturating_sub(self.since.get());
-        self.under_way.get() == 0 && Duration::from_nanos(idle) >= time
+        self.under_way.get() == 0 && turn::now().duration_since(self.since.get()) >= time
     }
 
     fn end(&self) {
         let left = self.under_way.get() - 1;
         self.under_way.set(left);
         if left == 0 {
-            self.since.set(self.now());
+            self.since.set(turn::now());
         }
     }
 
     /// What is due, and whether it is.
     pub(super) fn look(&self, limits: &Limits) -> Look {
-        let now = self.now();
-        let over = |since: u64, limit: Duration| Duration::from_nanos(now.saturating_sub(since)) >= limit;
+        let now = turn::now();
+        let over = |since: Instant, limit: Duration| now.duration_since(since) >= limit;
         if self.under_way.get() > 0 {
             if self.moved.replace(false) {
                 self.since.set(now);
             }
-            if self.due.get() <= now {
-                self.due.set(NONE);
+            if self.due.get().is_some_and(|due| due <= now) {
+                self.due.set(None);
                 self.overdue.set(true);
             }
             return if over(self.since.get(), limits.still) { Look::Close } else { Look::Again };
         }
         match self.header.get() {
-            NONE if over(self.since.get(), limits.idle) => Look::Farewell,
-            NONE => Look::Again,
-            header if over(header, limits.header) => Look::Close,
+            None if over(self.since.get(), limits.idle) => Look::Farewell,
+            Some(header) if over(header, limits.header) => Look::Close,
             _ => Look::Again,
         }
     }
@@ -190,13 +174,12 @@ impl Activity {
             (self.since.get(), limits.still)
         } else {
             match self.header.get() {
-                NONE => (self.since.get(), limits.idle),
-                header => (header, limits.header),
+                None => (self.since.get(), limits.idle),
+                Some(header) => (header, limits.header),
             }
         };
         let shortest = limits.header.min(limits.idle).min(limits.request).min(limits.still);
-        let look = self.accepted + Duration::from_nanos(since) + limit;
-        self.fires_at(look.min(turn::now() + shortest))
+        self.fires_at((since + limit).min(turn::now() + shortest))
     }
 }
 
