@@ -4,14 +4,16 @@
 //! is none.
 
 mod decode;
+mod head;
 mod outbox;
 mod room;
-pub mod spare;
+mod spare;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::decode::{Decoded, Decoder};
+pub use self::head::{Head, Parts};
 pub use self::outbox::Outbox;
 pub use self::room::{OwnRoom, ReadRoom};
 
@@ -29,6 +31,12 @@ pub enum MessageError {
     /// It cannot be told. The text is one of this crate's.
     #[error("the message is malformed: {0}")]
     Malformed(&'static str),
+}
+
+/// Frees what has not been needed on this thread for a while; to be called now and then.
+pub fn sweep() {
+    head::sweep();
+    outbox::sweep();
 }
 
 /// Reads a `Content-Length`: digits and nothing else, where `u64::from_str` would take a plus sign.

@@ -26,11 +26,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::uri::Scheme;
-use http::{HeaderName, HeaderValue, Method, Response};
+use http::{HeaderName, HeaderValue, Method};
 use http_body::Body;
 use tokio::time::Instant;
 
-pub use self::answer::{Answer, Upgraded};
+pub use self::answer::{Answer, AnswerBody, Upgraded};
 use self::http1::{Connection, Sending};
 pub use self::idle::{IdleLimited, StreamError};
 use crate::descriptors::Place;
@@ -129,7 +129,7 @@ impl Upstream {
         head: &Outgoing<'_>,
         authorization: &HeaderValue,
         mut body: B,
-    ) -> Result<Response<Answer>, SendError>
+    ) -> Result<Answer<AnswerBody>, SendError>
     where
         B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
     {
@@ -138,7 +138,7 @@ impl Upstream {
         if self.speaks.get() != Speaks::Http1 && !needs_http1 {
             // Boxed, so that it costs nothing where it is not needed.
             match Box::pin(self.send_http2(head, authorization, body)).await {
-                Ok(response) => return Ok(response),
+                Ok(answer) => return Ok(answer),
                 Err(Http2Error::Send(error)) => return Err(error),
                 Err(Http2Error::NotSpoken(unsent)) => body = unsent,
             }
@@ -147,7 +147,7 @@ impl Upstream {
         let mut tried = false;
         while let Some(connection) = self.http1.take() {
             match http1::exchange(self, connection, head, &mut request).await {
-                Ok(response) => return Ok(response),
+                Ok(answer) => return Ok(answer),
                 Err(error) if request.is_none() => return Err(SendError::Exchange(error)),
                 // The partner closed it between two requests.
                 Err(_) => {}
@@ -191,7 +191,7 @@ impl Upstream {
         head: &Outgoing<'_>,
         authorization: &HeaderValue,
         body: B,
-    ) -> Result<Response<Answer>, Http2Error<B>>
+    ) -> Result<Answer<AnswerBody>, Http2Error<B>>
     where
         B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
     {

@@ -9,6 +9,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::AsyncWrite;
 
+use super::spare::Spare;
+
 /// From this size on, in bytes, a piece is written from where it lies. Copying a smaller one costs
 /// less than a vectored write does.
 const LARGE: usize = 16 * 1024;
@@ -18,22 +20,24 @@ const ROOM: usize = 128 * 1024;
 
 /// How many rooms for small pieces a runtime keeps when they are not needed, and how large they may
 /// be, in bytes. Those that are larger than what is made for a head are seldom.
-const SPARES: usize = 64;
+const SPARES: usize = 1024;
 const SPARE_SIZES: std::ops::Range<usize> = 512..4096;
 
 thread_local! {
-    static SPARE: RefCell<Vec<BytesMut>> = const { RefCell::new(Vec::new()) };
+    static SPARE: RefCell<Spare<BytesMut>> = const { RefCell::new(Spare::new(SPARES)) };
 }
 
 fn give_back(mut tail: BytesMut) {
     tail.clear();
     if tail.try_reclaim(SPARE_SIZES.start) && !tail.try_reclaim(SPARE_SIZES.end) {
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < SPARES {
-                spare.push(tail);
-            }
-        });
+        // At a thread's end there may be nowhere to keep it.
+        let _ = SPARE.try_with(|spare| spare.borrow_mut().keep(tail));
     }
+}
+
+/// Frees what has not been needed on this thread for a while.
+pub(super) fn sweep() {
+    SPARE.with_borrow_mut(Spare::sweep);
 }
 
 /// How many pieces go in one write.
@@ -62,7 +66,7 @@ impl Outbox {
     /// Makes room for `bytes` that are put in piece by piece.
     pub fn reserve(&mut self, bytes: usize) {
         if self.tail.capacity() == 0 {
-            self.tail = SPARE.with_borrow_mut(Vec::pop).unwrap_or_default();
+            self.tail = SPARE.with_borrow_mut(Spare::take).unwrap_or_default();
         }
         self.tail.reserve(bytes);
     }
@@ -224,6 +228,6 @@ mod tests {
         let mut outbox = Outbox::default();
         outbox.reserve(10 * SPARE_SIZES.end);
         drop(outbox);
-        assert_eq!(SPARE.with_borrow(Vec::len), 0);
+        assert_eq!(SPARE.with_borrow(Spare::len), 0);
     }
 }

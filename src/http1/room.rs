@@ -8,6 +8,8 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
+use super::spare::Spare;
+
 /// How much is read at a time, in bytes. What is left of it serves the next reader.
 const ROOM: usize = 16 * 1024;
 /// The least that is worth asking the system for.
@@ -21,12 +23,18 @@ const OWN: usize = 64 * 1024 + LEAST;
 const SPARES: usize = 64;
 
 /// Room to read into, shared by many connections of one runtime: one that waits holds none.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct ReadRoom {
     shared: RefCell<BytesMut>,
     /// Room that was a connection's own. If it were given back the system would take it, and each
     /// page of the next would cost a fault.
-    spare: RefCell<Vec<BytesMut>>,
+    spare: RefCell<Spare<BytesMut>>,
+}
+
+impl Default for ReadRoom {
+    fn default() -> Self {
+        Self { shared: RefCell::default(), spare: RefCell::new(Spare::new(SPARES)) }
+    }
 }
 
 /// Room of one connection's own, for as long as a large message comes: so that it is in one piece,
@@ -73,7 +81,7 @@ impl ReadRoom {
         }
         if !goes_on && own.room.capacity() < LEAST {
             self.give_back(own);
-            let spare = self.spare.borrow_mut().pop();
+            let spare = self.spare.borrow_mut().take();
             own.room = spare.unwrap_or_else(|| BytesMut::with_capacity(OWN));
         }
         let Poll::Ready(read) = pin!(io.read_buf(&mut own.room)).poll(cx) else {
@@ -98,15 +106,14 @@ impl ReadRoom {
     /// Takes the room back from a connection that reads no large message any more.
     pub fn give_back(&self, own: &mut OwnRoom) {
         let OwnRoom { mut room, .. } = std::mem::take(own);
-        let mut spare = self.spare.borrow_mut();
-        if room.capacity() > 0 && spare.len() < SPARES && room.try_reclaim(OWN) {
-            spare.push(room);
+        if room.capacity() > 0 && room.try_reclaim(OWN) {
+            self.spare.borrow_mut().keep(room);
         }
     }
 
-    /// Frees what nobody uses; to be called now and then.
+    /// Frees what nobody has needed for a while; to be called now and then.
     pub fn sweep(&self) {
-        self.spare.borrow_mut().clear();
+        self.spare.borrow_mut().sweep();
     }
 }
 
@@ -229,7 +236,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn few_spare_rooms_are_kept_and_none_after_a_sweep() {
+    async fn few_spare_rooms_are_kept_and_none_that_nobody_needs() {
         let room = ReadRoom::default();
         let mut all: Vec<OwnRoom> = Vec::new();
         for _ in 0..2 * SPARES {
@@ -240,7 +247,7 @@ mod tests {
         }
         all.iter_mut().for_each(|own| room.give_back(own));
         assert_eq!(room.spare.borrow().len(), SPARES);
-        room.sweep();
+        (0..2).for_each(|_| room.sweep());
         assert_eq!(room.spare.borrow().len(), 0);
     }
 }

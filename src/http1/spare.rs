@@ -1,66 +1,75 @@
-//! Header maps that have been used.
-//!
-//! A map costs three allocations to make and to give back, and every exchange needs two. One that
-//! has been emptied costs none.
+//! What has been used and waits to be used again.
 
-use std::cell::RefCell;
-
-use http::HeaderMap;
-
-/// How many a runtime keeps. In a burst more are made.
-const KEPT: usize = 64;
-/// How much room one that is kept may have, in fields.
-const MOST: usize = 64;
-
-thread_local! {
-    static SPARE: RefCell<Vec<HeaderMap>> = const { RefCell::new(Vec::new()) };
+/// A stack of what is dear to make. What nobody has needed for a while is freed.
+#[derive(Debug)]
+pub struct Spare<T> {
+    all: Vec<T>,
+    /// How many have not been needed since the last sweep: those at the bottom.
+    unused: usize,
+    /// How many are kept.
+    most: usize,
 }
 
-/// An empty map, for about `fields` fields.
-pub fn header_map(fields: usize) -> HeaderMap {
-    let spare = SPARE.with_borrow_mut(Vec::pop);
-    spare.unwrap_or_else(|| HeaderMap::with_capacity(fields.max(8)))
-}
+impl<T> Spare<T> {
+    /// Keeps up to `most`.
+    pub const fn new(most: usize) -> Self {
+        Self { all: Vec::new(), unused: 0, most }
+    }
 
-/// Keeps `map` for the next message.
-pub fn give_back(mut map: HeaderMap) {
-    if (1..=MOST).contains(&map.capacity()) {
-        map.clear();
-        SPARE.with_borrow_mut(|spare| {
-            if spare.len() < KEPT {
-                spare.push(map);
-            }
-        });
+    /// One of them, if there is one.
+    pub fn take(&mut self) -> Option<T> {
+        let one = self.all.pop();
+        self.unused = self.unused.min(self.all.len());
+        one
+    }
+
+    /// Keeps `one` for the next who needs one.
+    pub fn keep(&mut self, one: T) {
+        if self.all.len() < self.most {
+            self.all.push(one);
+        }
+    }
+
+    /// Frees those that nobody has needed since the last time; to be called now and then.
+    pub fn sweep(&mut self) {
+        self.all.drain(..self.unused);
+        self.unused = self.all.len();
+    }
+
+    /// How many there are.
+    #[cfg(test)]
+    pub fn len(&self) -> usize {
+        self.all.len()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-    use http::header::HOST;
-
     use super::*;
 
     #[test]
-    fn a_map_is_empty_when_it_is_used_again() {
-        let mut map = header_map(3);
-        map.insert(HOST, HeaderValue::from_static("a"));
-        map.append(HOST, HeaderValue::from_static("b"));
-        give_back(map);
-        assert_eq!(SPARE.with_borrow(Vec::len), 1);
-        let map = header_map(3);
-        assert!(map.is_empty() && map.capacity() > 0 && map.get(HOST).is_none());
-        assert_eq!(SPARE.with_borrow(Vec::len), 0);
+    fn those_that_were_not_needed_between_two_sweeps_are_freed() {
+        let mut spare = Spare::new(10);
+        (0..8).for_each(|one| spare.keep(one));
+        // Just kept, so not yet known to be too many.
+        spare.sweep();
+        assert_eq!(spare.len(), 8);
+        let needed: Vec<i32> = (0..3).filter_map(|_| spare.take()).collect();
+        assert_eq!(needed, [7, 6, 5]);
+        needed.into_iter().for_each(|one| spare.keep(one));
+        spare.sweep();
+        assert_eq!(spare.len(), 3);
+        // The oldest go first.
+        assert_eq!(spare.take(), Some(5));
+        spare.sweep();
+        spare.sweep();
+        assert_eq!((spare.len(), spare.take()), (0, None));
     }
 
     #[test]
-    fn neither_many_maps_are_kept_nor_large_ones() {
-        give_back(HeaderMap::new());
-        give_back(HeaderMap::with_capacity(10 * MOST));
-        assert_eq!(SPARE.with_borrow(Vec::len), 0);
-        for _ in 0..2 * KEPT {
-            give_back(HeaderMap::with_capacity(1));
-        }
-        assert_eq!(SPARE.with_borrow(Vec::len), KEPT);
+    fn no_more_are_kept_than_is_said() {
+        let mut spare = Spare::new(2);
+        (0..5).for_each(|one| spare.keep(one));
+        assert_eq!((spare.len(), spare.take()), (2, Some(1)));
     }
 }

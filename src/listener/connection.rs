@@ -137,9 +137,9 @@ impl Service<Request<hyper::body::Incoming>> for Exchanges {
         let proxy = self.proxy.clone();
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            let (head, body) = (Box::new(head), Incoming::Library(body));
-            let response = proxy.handle(head, body, started, deadline, &mut exchange).await;
-            Ok(response.map(|body| Tracked { body, _exchange: exchange }))
+            let body = Incoming::Library(body);
+            let answer = proxy.handle(head.into(), body, started, deadline, &mut exchange).await;
+            Ok(answer.map(|body| Tracked { body, _exchange: exchange }).into())
         })
     }
 }

@@ -31,8 +31,9 @@ use self::head::Facts;
 pub(super) use self::wire::Client;
 use self::wire::{NextRequest, Wire};
 use super::connection::Exchanges;
-use crate::http1::{ReadRoom, spare};
+use crate::http1::ReadRoom;
 use crate::proxy::{Tunnel, Unreadable};
+use crate::upstream::Answer;
 
 /// How long what a client still sends is read and thrown away once it has had its last answer. If it
 /// were not, the system would reset the connection, and the client might lose the answer.
@@ -137,13 +138,17 @@ where
 {
     let NextRequest { head, body, facts } = request;
     let (started, deadline, mut under_way) = exchanges.begin(false);
-    let response = exchanges.proxy.handle(head, body, started, deadline, &mut under_way).await;
-    let (head, mut body) = response.into_parts();
+    let answer = exchanges.proxy.handle(head, body, started, deadline, &mut under_way).await;
+    let Answer { head, mut body } = answer;
     let mut answering = wire.begin_answer(&head, &body.size_hint(), facts, under_way.is_last());
+    if answering.is_open()
+        && let Some(data) = body.take_whole()
+    {
+        wire.put_body(&mut answering, data);
+    }
     if poll_fn(|cx| wire.poll_answer(&mut answering, &mut body, cx)).await.is_err() {
         return Next::Cut;
     }
-    spare::give_back(head.headers);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Bytes of a body would be the tunnel's first.
         let tunnel = body.into_tunnel().filter(|_| wire.has_read_message());

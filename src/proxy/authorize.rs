@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
-use http::{HeaderValue, Response, StatusCode};
+use http::{HeaderValue, StatusCode};
 use http_body_util::BodyExt;
 use tokio::time::{Instant, timeout_at};
 use tracing::debug;
@@ -25,7 +25,7 @@ use crate::descriptors;
 use crate::metrics::ReplayResult;
 use crate::partner::ConnectError;
 use crate::token::Generation;
-use crate::upstream::{Answer, Outgoing, SendError, Upstream};
+use crate::upstream::{Answer, AnswerBody, Outgoing, SendError, Upstream};
 
 /// How much of a 401 that nobody will see is read, so that its connection can be used again.
 const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(5));
@@ -65,8 +65,12 @@ impl Authorizer {
         path: &str,
         body: &mut Replay,
         exchange: &mut Record,
-    ) -> Result<Response<Answer>, Problem> {
-        let token = self.attach(body, exchange).await?;
+    ) -> Result<Answer<AnswerBody>, Problem> {
+        let token = match self.in_use() {
+            Some(token) if !self.is_a_risk(&token, body) => token,
+            // In a box, because it is rare and would make every exchange's state larger.
+            poor => Box::pin(self.better(poor, exchange)).await?,
+        };
         let first = self.send(request, &token.header, body, exchange).await;
         exchange.bytes_in = body.taken();
         let answer = first?;
@@ -74,7 +78,7 @@ impl Authorizer {
             self.credential.accepted(path, token.generation);
             return Ok(answer);
         }
-        // In a box, because it is rare and would make every exchange's state larger.
+        // As above.
         Box::pin(self.refused(request, path, body, exchange, token, answer)).await
     }
 
@@ -86,8 +90,8 @@ impl Authorizer {
         body: &mut Replay,
         exchange: &mut Record,
         token: Attached,
-        answer: Response<Answer>,
-    ) -> Result<Response<Answer>, Problem> {
+        answer: Answer<AnswerBody>,
+    ) -> Result<Answer<AnswerBody>, Problem> {
         body.stop();
         if token.waited_for {
             return Ok(pass_on(answer, ReplayResult::Fresh, exchange));
@@ -125,12 +129,12 @@ impl Authorizer {
     /// What the second attempt says: of the request, of the refresh, and of the path.
     fn conclude(
         &self,
-        second: Result<Response<Answer>, Problem>,
+        second: Result<Answer<AnswerBody>, Problem>,
         generation: Generation,
         charge: Option<Charge>,
         path: &str,
         exchange: &Record,
-    ) -> Result<Response<Answer>, Problem> {
+    ) -> Result<Answer<AnswerBody>, Problem> {
         let (accepted, result) = match &second {
             Ok(answer) if answer.status() == StatusCode::UNAUTHORIZED => {
                 (Some(false), ReplayResult::RefusedAgain)
@@ -148,25 +152,29 @@ impl Authorizer {
         second
     }
 
-    /// The token to begin with: the one in use, or the next one if that is no good.
-    async fn attach(&self, body: &Replay, exchange: &Record) -> Result<Attached, Problem> {
-        let usable = self.reader.borrow_mut().usable(self.clock.now());
-        let Some((generation, header)) = usable else {
-            let token = self.credential.usable(self.token_deadline(exchange)).await.map_err(problem)?;
-            return Ok(Attached::waited_for(&token));
+    /// The token in use, unless it has expired.
+    fn in_use(&self) -> Option<Attached> {
+        let (generation, header) = self.reader.borrow_mut().usable(self.clock.now())?;
+        Some(Attached { generation, header, waited_for: false })
+    }
+
+    /// Whether `token` is too doubtful to begin with: a 401 could not be mended by sending again.
+    fn is_a_risk(&self, token: &Attached, body: &Replay) -> bool {
+        body.is_uncertain() && self.credential.is_doubtful(token.generation)
+    }
+
+    /// Waits for a token to begin with, because there is none or `poor` is a risk.
+    async fn better(&self, poor: Option<Attached>, exchange: &Record) -> Result<Attached, Problem> {
+        let deadline = self.token_deadline(exchange);
+        let better = match poor {
+            None => self.credential.usable(deadline).await,
+            Some(poor) => self.credential.fresh(poor.generation, deadline).await,
         };
-        if body.is_uncertain() && self.credential.is_doubtful(generation) {
-            // A 401 could not be mended by sending again. If no newer token comes, this one is
-            // still better than none.
-            match self.credential.fresh(generation, self.token_deadline(exchange)).await {
-                Ok(token) => return Ok(Attached::waited_for(&token)),
-                Err(no_token) if self.reader.borrow_mut().usable(self.clock.now()).is_none() => {
-                    return Err(problem(no_token));
-                }
-                Err(_) => {}
-            }
+        match better {
+            Ok(token) => Ok(Attached::waited_for(&token)),
+            // A doubtful one is still better than none.
+            Err(no_token) => self.in_use().ok_or_else(|| problem(no_token)),
         }
-        Ok(Attached { generation, header, waited_for: false })
     }
 
     /// Sends the request with `token`, and once more if it was certainly not processed.
@@ -176,7 +184,7 @@ impl Authorizer {
         token: &HeaderValue,
         body: &mut Replay,
         exchange: &mut Record,
-    ) -> Result<Response<Answer>, Problem> {
+    ) -> Result<Answer<AnswerBody>, Problem> {
         let mut left = RESENDS;
         let error = loop {
             let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
@@ -231,7 +239,7 @@ impl Drop for Unfinished<'_> {
     }
 }
 
-fn pass_on(answer: Response<Answer>, why: ReplayResult, exchange: &Record) -> Response<Answer> {
+fn pass_on(answer: Answer<AnswerBody>, why: ReplayResult, exchange: &Record) -> Answer<AnswerBody> {
     exchange.metrics.counters.replay(why);
     answer
 }
@@ -243,9 +251,9 @@ fn problem(NoToken { retry_after }: NoToken) -> Problem {
 /// Reads an answer that nobody will see, within reason, so that its connection can be used again. What
 /// has not come yet is waited for in a task of its own: mostly the body has come with its head, and that
 /// costs none.
-async fn drain(answer: Response<Answer>) {
+async fn drain(answer: Answer<AnswerBody>) {
     let (limit, time) = DRAIN;
-    let mut body = answer.into_body();
+    let mut body = answer.body;
     let all = async move {
         let mut read = 0;
         while let Some(Ok(frame)) = body.frame().await {

@@ -13,10 +13,10 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::Instant;
 
 use super::tunnel::Tunnel;
-use crate::http1::spare;
+use crate::http1::Head;
 use crate::metrics::ExchangeMetrics;
 use crate::telemetry::{self, AccessLine, ExchangeSpan};
-use crate::upstream::{Answer, StreamError};
+use crate::upstream::{AnswerBody, StreamError};
 
 /// Counts the exchanges under way in all runtimes.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Drop for InFlight {
 /// written to the log if that is asked for, when dropped.
 pub(super) struct Exchange {
     /// The head of the request.
-    pub(super) head: Box<Parts>,
+    pub(super) head: Head<Parts>,
     pub(super) record: Record,
 }
 
@@ -115,7 +115,6 @@ impl Drop for Exchange {
         if let Some(span) = span {
             span.end(&head.method, record.status, &record.metrics.partner, record.resends);
         }
-        spare::give_back(std::mem::take(&mut head.headers));
     }
 }
 
@@ -127,7 +126,7 @@ pub struct ResponseBody {
 
 enum Source {
     Whole(Option<Bytes>),
-    Answer(Answer),
+    Answer(AnswerBody),
     /// Of a 101: there is no body, and this is what follows.
     Tunnel(Box<Tunnel>),
 }
@@ -137,12 +136,12 @@ impl ResponseBody {
         Self { source: Source::Whole((!data.is_empty()).then_some(data)), exchange: Some(exchange) }.begun()
     }
 
-    pub(super) fn answer(answer: Answer, exchange: Box<Exchange>) -> Self {
+    pub(super) fn answer(answer: AnswerBody, exchange: Box<Exchange>) -> Self {
         Self { source: Source::Answer(answer), exchange: Some(exchange) }.begun()
     }
 
-    pub(super) fn tunnel(tunnel: Tunnel, exchange: Box<Exchange>) -> Self {
-        Self { source: Source::Tunnel(Box::new(tunnel)), exchange: Some(exchange) }.begun()
+    pub(super) fn tunnel(tunnel: Box<Tunnel>, exchange: Box<Exchange>) -> Self {
+        Self { source: Source::Tunnel(tunnel), exchange: Some(exchange) }.begun()
     }
 
     /// There is none, and its exchange has ended.
@@ -155,6 +154,25 @@ impl ResponseBody {
         match self.source {
             Source::Tunnel(tunnel) => Some(tunnel),
             Source::Whole(_) | Source::Answer(_) => None,
+        }
+    }
+
+    /// All of it, if it has come, which ends it. Most answers are so short that they have, and are
+    /// had in this way without a frame.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        let data = match &mut self.source {
+            Source::Whole(data) => data.take(),
+            Source::Answer(answer) => answer.take_whole(),
+            Source::Tunnel(_) => None,
+        }?;
+        self.passed_on(data.len());
+        self.finish();
+        Some(data)
+    }
+
+    fn passed_on(&mut self, bytes: usize) {
+        if let Some(exchange) = &mut self.exchange {
+            exchange.record.bytes_out += bytes as u64;
         }
     }
 
@@ -186,8 +204,8 @@ impl Body for ResponseBody {
             Source::Answer(answer) => ready!(Pin::new(answer).poll_frame(cx)),
             Source::Tunnel(_) => None,
         };
-        if let (Some(Ok(frame)), Some(exchange)) = (&frame, &mut self.exchange) {
-            exchange.record.bytes_out += frame.data_ref().map_or(0, |data| data.len() as u64);
+        if let Some(Ok(frame)) = &frame {
+            self.passed_on(frame.data_ref().map_or(0, Bytes::len));
         }
         let ended = match &frame {
             None => true,

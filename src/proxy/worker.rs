@@ -1,7 +1,7 @@
 //! One runtime's proxy: its view of the routes, and the life of a request.
 
 use std::cell::{OnceCell, RefCell};
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -31,10 +31,11 @@ use super::respond::Problem;
 use super::route::Routes;
 use super::tunnel::Tunnel;
 use crate::clock::Clock;
+use crate::http1::{self, Head};
 use crate::incoming::Incoming;
 use crate::metrics::{self, Shard};
 use crate::telemetry::Tracing;
-use crate::upstream::{self, Framing, Outgoing};
+use crate::upstream::{Answer, AnswerBody, Framing, Outgoing};
 
 /// What the proxies of all runtimes share.
 pub struct Shared {
@@ -110,48 +111,49 @@ impl Proxy {
         self.0.local().config().request_timeout
     }
 
-    /// The life of a request, whose head is in a box because it goes through many hands. `started` is
-    /// when it began to be served, `deadline` when the head of its answer must be there; `due` becomes
+    /// The life of a request. `started` is when it began to be served, `deadline` when the head of its answer must be there; `due` becomes
     /// ready then.
     pub async fn handle(
         &self,
-        head: Box<Parts>,
+        head: Head<Parts>,
         body: Incoming,
         started: Instant,
         deadline: Instant,
         due: impl Future<Output = ()>,
-    ) -> Response<ResponseBody> {
+    ) -> Answer<ResponseBody> {
         let local = self.0.local();
         let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
         let mut exchange = Box::new(Exchange { head, record });
         let result = {
             let carried = pin!(self.0.carry(&local, &mut exchange, body));
-            tokio::select! {
-                biased;
-                result = caught(carried) => result,
-                () = due => Err(Problem::Deadline),
-            }
+            let (mut carried, mut due) = (pin!(caught(carried)), pin!(due));
+            poll_fn(|cx| match carried.as_mut().poll(cx) {
+                Poll::Pending => due.as_mut().poll(cx).map(|()| Err(Problem::Deadline)),
+                result => result,
+            })
+            .await
         };
         match result {
-            Ok(Carried::Answer(response)) => {
-                exchange.record.status = response.status().as_u16();
-                let (parts, answer) = response.into_parts();
-                Response::from_parts(parts, ResponseBody::answer(answer, exchange))
+            Ok(Carried::Answer(answer)) => {
+                exchange.record.status = answer.status().as_u16();
+                answer.map(|body| ResponseBody::answer(body, exchange))
             }
-            Ok(Carried::Own(response)) => own(response, exchange),
-            Ok(Carried::Switched(response)) => {
-                exchange.record.status = response.status().as_u16();
-                response.map(|tunnel| ResponseBody::tunnel(tunnel, exchange))
+            Ok(Carried::Own(answer)) => own(answer, exchange),
+            Ok(Carried::Switched(answer)) => {
+                exchange.record.status = answer.status().as_u16();
+                answer.map(|tunnel| ResponseBody::tunnel(tunnel, exchange))
             }
             Err(problem) => {
                 exchange.record.problem = Some(problem.as_str());
-                own(problem.response(), exchange)
+                own(problem.response().into(), exchange)
             }
         }
     }
 
-    /// Closes upstream connections that have been idle for too long; to be called now and then.
+    /// Closes upstream connections that have been idle for too long, and frees what this runtime has not
+    /// needed for a while; to be called now and then.
     pub fn sweep(&self) {
+        http1::sweep();
         for partner in self.0.local().partners.iter().filter_map(OnceCell::get) {
             partner.authorizer.upstream.sweep();
         }
@@ -181,12 +183,12 @@ impl tower::Service<Request<hyper::body::Incoming>> for Proxy {
             let started = Instant::now();
             let deadline = started + proxy.request_timeout();
             let (head, body) = request.into_parts();
-            let (head, body) = (Box::new(head), Incoming::Library(body));
-            let response = proxy.handle(head, body, started, deadline, sleep_until(deadline)).await;
-            if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-                return Ok(response);
+            let body = Incoming::Library(body);
+            let answer = proxy.handle(head.into(), body, started, deadline, sleep_until(deadline)).await;
+            if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+                return Ok(answer.into());
             }
-            let (parts, body) = response.into_parts();
+            let Answer { head, body } = answer;
             if let Some(tunnel) = body.into_tunnel() {
                 tokio::task::spawn_local(async move {
                     match client.await {
@@ -195,16 +197,17 @@ impl tower::Service<Request<hyper::body::Incoming>> for Proxy {
                     }
                 });
             }
-            Ok(Response::from_parts(parts, ResponseBody::none()))
+            Ok(Answer { head, body: ResponseBody::none() }.into())
         })
     }
 }
 
 /// How a request ended that met no problem.
 enum Carried {
-    Answer(Response<upstream::Answer>),
-    Own(Response<Bytes>),
-    Switched(Response<Tunnel>),
+    Answer(Answer<AnswerBody>),
+    Own(Answer<Bytes>),
+    /// In a box, because it is rare and would make every result larger.
+    Switched(Answer<Box<Tunnel>>),
 }
 
 impl Worker {
@@ -251,7 +254,7 @@ impl Worker {
         match &forwards {
             MaxForwards::Unlimited => {}
             MaxForwards::Left(left) => found.replace(&header::MAX_FORWARDS, left),
-            MaxForwards::Last(answer) => return Ok(Carried::Own(Response::clone(answer))),
+            MaxForwards::Last(answer) => return Ok(Carried::Own(Response::clone(answer).into())),
         }
         found.fields.push((&header::VIA, &self.via));
         found.fields.extend(partner.fields.iter().map(|(name, value)| (name, value)));
@@ -277,19 +280,18 @@ impl Worker {
 
         if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
             // The version is a matter of each hop.
-            *answer.version_mut() = Version::HTTP_11;
+            answer.head.version = Version::HTTP_11;
             return Ok(Carried::Answer(answer));
         }
         let asked = found.upgrade.ok_or(Problem::NoAnswer)?;
-        let (parts, answer) = answer.into_parts();
-        let upgraded = answer.upgrade().ok_or(Problem::NoAnswer)?;
+        let Answer { mut head, body } = answer;
+        let upgraded = body.upgrade().ok_or(Problem::NoAnswer)?;
         // The exchange ends with the 101; what it holds of the limit goes on with the tunnel.
         let in_flight = record.in_flight.take();
         let tunnel = Tunnel { partner: upgraded, idle_timeout: config.idle_timeout, _in_flight: in_flight };
-        let mut response = Response::from_parts(parts, tunnel);
-        response.headers_mut().entry(header::UPGRADE).or_insert_with(|| asked.clone());
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
-        Ok(Carried::Switched(response))
+        head.headers.entry(header::UPGRADE).or_insert_with(|| asked.clone());
+        head.headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        Ok(Carried::Switched(Answer { head, body: Box::new(tunnel) }))
     }
 
     /// Makes the exchange part of a trace, if traces are exported.
@@ -320,7 +322,7 @@ fn framing(found: &Found<'_>, length: Option<u64>, body: &Incoming) -> Framing {
 }
 
 /// An answer of bearerd's own.
-fn own(response: Response<Bytes>, mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    exchange.record.status = response.status().as_u16();
-    response.map(|data| ResponseBody::whole(data, exchange))
+fn own(answer: Answer<Bytes>, mut exchange: Box<Exchange>) -> Answer<ResponseBody> {
+    exchange.record.status = answer.status().as_u16();
+    answer.map(|data| ResponseBody::whole(data, exchange))
 }

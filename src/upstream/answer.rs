@@ -1,19 +1,55 @@
-//! The body of a partner's answer, and with it the connection that it comes on.
+//! A partner's answer, and with its body the connection that it comes on.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::{Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 
 use super::{Counted, ExchangeError, IdleLimited, StreamError, http1, http2};
+use crate::http1::Head;
 use crate::partner::Transport;
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer<B> {
+    /// Its head.
+    pub head: Head<response::Parts>,
+    /// Its body.
+    pub body: B,
+}
+
+impl<B> Answer<B> {
+    /// Its status.
+    pub fn status(&self) -> StatusCode {
+        self.head.status
+    }
+
+    /// The same answer with another body.
+    pub fn map<C>(self, body: impl FnOnce(B) -> C) -> Answer<C> {
+        Answer { head: self.head, body: body(self.body) }
+    }
+}
+
+impl<B> From<Response<B>> for Answer<B> {
+    fn from(response: Response<B>) -> Self {
+        let (head, body) = response.into_parts();
+        Self { head: head.into(), body }
+    }
+}
+
+impl<B> From<Answer<B>> for Response<B> {
+    fn from(Answer { head, body }: Answer<B>) -> Self {
+        Self::from_parts(head.into_parts(), body)
+    }
+}
 
 /// The body of an answer. The connection goes back to its pool when the answer has come to its end
 /// and the request has been sent to its own; it is closed when this is dropped earlier. In HTTP/2
 /// the same is true of a stream.
-pub struct Answer(Content);
+pub struct AnswerBody(Content);
 
 enum Content {
     /// All of it has come with the head, and the connection has gone back already. Empty when it has
@@ -28,7 +64,7 @@ enum Incoming {
     Http2(http2::Incoming),
 }
 
-impl Answer {
+impl AnswerBody {
     pub(super) fn whole(data: Bytes) -> Self {
         Self(Content::Whole(data))
     }
@@ -43,6 +79,14 @@ impl Answer {
 
     fn coming(body: Incoming, idle_timeout: Duration) -> Self {
         Self(Content::Coming(Box::new(IdleLimited::new(body, idle_timeout))))
+    }
+
+    /// All of it, if it has come; nothing is left of it then.
+    pub fn take_whole(&mut self) -> Option<Bytes> {
+        match &mut self.0 {
+            Content::Whole(data) => (!data.is_empty()).then(|| std::mem::take(data)),
+            Content::Coming(_) => None,
+        }
     }
 
     /// After a 101: the connection, on which another protocol is spoken from now on. `None` if the
@@ -96,7 +140,7 @@ impl Body for Incoming {
     }
 }
 
-impl Body for Answer {
+impl Body for AnswerBody {
     type Data = Bytes;
     type Error = StreamError;
 
@@ -105,8 +149,7 @@ impl Body for Answer {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.0 {
-            Content::Whole(data) if data.is_empty() => Poll::Ready(None),
-            Content::Whole(data) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(data))))),
+            Content::Whole(_) => Poll::Ready(self.take_whole().map(|data| Ok(Frame::data(data)))),
             Content::Coming(body) => Pin::new(body).poll_frame(cx),
         }
     }
@@ -126,9 +169,9 @@ impl Body for Answer {
     }
 }
 
-impl std::fmt::Debug for Answer {
+impl std::fmt::Debug for AnswerBody {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Answer").finish_non_exhaustive()
+        f.debug_struct("AnswerBody").finish_non_exhaustive()
     }
 }
 

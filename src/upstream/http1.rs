@@ -15,14 +15,14 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderName, HeaderValue, Response, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncWrite, ReadHalf};
 
 use self::head::AnswerHead;
 pub(super) use self::pool::Pool;
 use super::upload::Upload;
-use super::{Answer, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
+use super::{Answer, AnswerBody, BodyError, Counted, ExchangeError, Framing, Outgoing, Upgraded, Upstream};
 use crate::http1::{Decoded, Decoder, Outbox, OwnRoom, ReadRoom, join, write_chunk, write_last_chunk};
 use crate::partner::Transport;
 
@@ -138,7 +138,7 @@ pub(super) async fn exchange<B>(
     mut connection: Connection,
     head: &Outgoing<'_>,
     request: &mut Option<Sending<B>>,
-) -> Result<Response<Answer>, ExchangeError>
+) -> Result<Answer<AnswerBody>, ExchangeError>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
 {
@@ -182,15 +182,14 @@ where
             return Err(error);
         }
     };
-    let AnswerHead { status, headers, reason, decoder, persistent } = found;
-    let is_whole = sent
-        && status != StatusCode::SWITCHING_PROTOCOLS
-        && decoder.size_hint().exact() == Some(buffer.len() as u64);
-    let answer = if is_whole {
+    let AnswerHead { head, decoder, persistent } = found;
+    let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
+    let is_whole = sent && !switches && decoder.size_hint().exact() == Some(buffer.len() as u64);
+    let body = if is_whole {
         if persistent {
             pool.http1.give_back(connection);
         }
-        Answer::whole(buffer)
+        AnswerBody::whole(buffer)
     } else {
         let io = if sent {
             Io::Whole { connection, persistent }
@@ -200,18 +199,12 @@ where
         let (pool, room) = (Rc::clone(pool), OwnRoom::default());
         let idle_timeout = pool.idle_timeout;
         let mut incoming = Incoming { pool, io: Some(io), decoder, buffer, room };
-        if incoming.is_end_stream() && status != StatusCode::SWITCHING_PROTOCOLS {
+        if incoming.is_end_stream() && !switches {
             incoming.release();
         }
-        Answer::http1(incoming, idle_timeout)
+        AnswerBody::http1(incoming, idle_timeout)
     };
-    let mut response = Response::new(answer);
-    *response.status_mut() = status;
-    *response.headers_mut() = headers;
-    if let Some(reason) = reason {
-        response.extensions_mut().insert(reason);
-    }
-    Ok(response)
+    Ok(Answer { head, body })
 }
 
 /// The body of an answer. The connection goes back to its pool when this has been read to its end

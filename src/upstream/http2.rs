@@ -53,9 +53,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
+use http::Request;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
-use http::{Request, Response};
 use http_body::{Body, Frame, SizeHint};
 
 pub(super) use self::connection::Opened;
@@ -64,7 +64,7 @@ pub(super) use self::pool::{Pool, SayMade};
 use self::sending::Sending;
 pub(super) use self::sending::ends_with_header;
 use super::upload::Upload;
-use super::{Answer, BodyError, ExchangeError, Framing, Outgoing, SendError};
+use super::{Answer, AnswerBody, BodyError, ExchangeError, Framing, Outgoing, SendError};
 
 /// The head of a request, in HTTP/2. An error if its target or authority is none.
 pub(super) fn request(
@@ -101,7 +101,7 @@ pub(super) async fn exchange<B>(
     framing: Framing,
     body: B,
     idle_timeout: Duration,
-) -> Result<Response<Answer>, SendError>
+) -> Result<Answer<AnswerBody>, SendError>
 where
     B: Body<Data = Bytes, Error = BodyError> + Unpin + 'static,
 {
@@ -136,7 +136,7 @@ where
     });
     let mut incoming = Incoming { body, length, data_ended: false, under_way: Some((slot, upload)) };
     incoming.look_for_end();
-    Ok(Response::from_parts(head, Answer::http2(incoming, idle_timeout)))
+    Ok(Answer { head: head.into(), body: AnswerBody::http2(incoming, idle_timeout) })
 }
 
 /// The body of an answer. The exchange is over when this has been read to its end, or is dropped.

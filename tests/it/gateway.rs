@@ -332,3 +332,48 @@ fn an_exchange_takes_longer_than_its_partner_and_even_a_refused_one_takes_time()
     assert!(whole > partners && partners > Some(0.0), "{whole:?} and {partners:?}");
     assert!(took("/a/../b", 400, "duration_ms") > Some(0.0), "{:?}", gateway.log_lines());
 }
+
+#[test]
+fn an_access_line_counts_both_bodies_however_the_answer_comes() {
+    let partner = Partner::new();
+    partner.on("/whole", |x| {
+        x.body()?;
+        x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nat once")
+    });
+    partner.on("/late", |x| {
+        x.body()?;
+        x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nin ")?;
+        x.raw(b"part")
+    });
+    partner.on("/chunked", |x| {
+        x.body()?;
+        x.begin_chunked(200, &[])?;
+        x.chunk(b"in a ")?;
+        x.chunk(b"chunk")?;
+        x.raw(b"0\r\n\r\n")
+    });
+    partner.on("/until-close", |x| {
+        x.body()?;
+        x.raw(b"HTTP/1.1 200 OK\r\n\r\nto the end")?;
+        x.close()
+    });
+    let gateway = Gateway::start(&Config::to(&partner).set("log.access", "all"));
+    for (path, body, length) in [
+        ("/whole", "at once", 7),
+        ("/late", "in part", 7),
+        ("/chunked", "in a chunk", 10),
+        ("/until-close", "to the end", 10),
+    ] {
+        let answer = gateway.post(path, "{\"amount\":1}");
+        assert_eq!((answer.status, &answer.body[..]), (200, body.as_bytes()), "{path}");
+        let line = || gateway.log_lines().into_iter().find(|line| line["path"] == path);
+        eventually("it is in the log", || line().is_some());
+        let line = line().unwrap();
+        assert_eq!((&line["bytes_in"], &line["bytes_out"]), (&12.into(), &length.into()), "{line}");
+        assert!(line.get("problem").is_none(), "{line}");
+    }
+    let refused = gateway.get("/a/../b");
+    let line = || gateway.log_lines().into_iter().find(|line| line["status"] == 400);
+    eventually("it is in the log", || line().is_some());
+    assert_eq!(line().unwrap()["bytes_out"], refused.body.len());
+}

@@ -126,13 +126,28 @@ impl Answering {
     /// Takes what comes next of the body. `last` says that nothing comes behind it.
     pub(super) fn take(&mut self, frame: Option<Frame<Bytes>>, last: bool, to: &mut Outbox) {
         match (frame.map(Frame::into_data), self.framing) {
-            (Some(Ok(data)), Framing::Chunked) => {
+            (Some(Ok(data)), _) => self.take_data(data, last, to),
+            (Some(Err(frame)), Framing::Chunked) => {
+                self.end_chunks(frame.into_trailers().ok().as_ref(), to);
+            }
+            (None, Framing::Chunked) => self.end_chunks(None, to),
+            (None, Framing::Length(_)) => self.state = State::Broken,
+            // Trailers, for which there is no place.
+            (Some(Err(_)), _) => {}
+            (None, Framing::UntilClose) => self.state = State::Ended,
+        }
+    }
+
+    /// The same, of data.
+    pub(super) fn take_data(&mut self, data: Bytes, last: bool, to: &mut Outbox) {
+        match self.framing {
+            Framing::Chunked => {
                 write_chunk(to, data);
                 if last {
                     self.end_chunks(None, to);
                 }
             }
-            (Some(Ok(data)), Framing::Length(left)) => match left.checked_sub(data.len() as u64) {
+            Framing::Length(left) => match left.checked_sub(data.len() as u64) {
                 Some(left) => {
                     self.framing = Framing::Length(left);
                     to.push(data);
@@ -143,15 +158,7 @@ impl Answering {
                 // What is told in the head and what is sent must not differ by a byte.
                 None => self.state = State::Broken,
             },
-            (Some(Ok(data)), Framing::UntilClose) => to.push(data),
-            (Some(Err(frame)), Framing::Chunked) => {
-                self.end_chunks(frame.into_trailers().ok().as_ref(), to);
-            }
-            (None, Framing::Chunked) => self.end_chunks(None, to),
-            (None, Framing::Length(_)) => self.state = State::Broken,
-            // Trailers, for which there is no place.
-            (Some(Err(_)), _) => {}
-            (None, Framing::UntilClose) => self.state = State::Ended,
+            Framing::UntilClose => to.push(data),
         }
     }
 

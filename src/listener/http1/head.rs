@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use bytes::{Buf as _, Bytes};
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
-use http::{Method, Request, Uri, Version};
+use http::{Method, Uri, Version};
 
-use crate::http1::{Decoder, MAX_FIELDS, members, parse_length, spare};
+use crate::http1::{Decoder, Head, MAX_FIELDS, members, parse_length};
 use crate::proxy::Unreadable;
 
 /// The longest request target, in bytes: what the type that holds it can.
@@ -16,7 +16,7 @@ const MAX_TARGET: usize = u16::MAX as usize - 1;
 /// What has been read of a request.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    pub(super) head: Box<Parts>,
+    pub(super) head: Head<Parts>,
     /// Where its body ends.
     pub(super) decoder: Decoder,
     /// The client waits to be told to go on with its body.
@@ -56,8 +56,7 @@ pub(super) fn read(buffer: &mut Bytes) -> Result<Option<RequestHead>, Unreadable
     if target.len() > MAX_TARGET {
         return Err(Unreadable::TargetTooLong);
     }
-    let mut head = Box::new(Request::new(()).into_parts().0);
-    head.headers = spare::header_map(parsed.headers.len());
+    let mut head = Head::<Parts>::blank(parsed.headers.len());
     head.method = Method::from_bytes(parsed.method.unwrap_or_default().as_bytes())
         .map_err(|_| Unreadable::Malformed("The method is malformed."))?;
     head.uri = Uri::from_maybe_shared(buffer.slice_ref(target))

@@ -18,7 +18,7 @@ fn wire() -> (Rc<Wire<DuplexStream>>, DuplexStream) {
 
 async fn next(wire: &Rc<Wire<DuplexStream>>) -> Option<(Request<Incoming>, Facts)> {
     let request = poll_fn(|cx| wire.poll_request(cx)).await.unwrap()?;
-    Some((Request::from_parts(*request.head, request.body), request.facts))
+    Some((Request::from_parts(request.head.into_parts(), request.body), request.facts))
 }
 
 async fn path(wire: &Rc<Wire<DuplexStream>>) -> Option<String> {

@@ -16,7 +16,7 @@ use super::Common;
 use super::answer::Answering;
 use super::head::{self, Facts, RequestHead};
 use crate::clock::turn;
-use crate::http1::{Decoded, Decoder, MAX_HEAD, Outbox, OwnRoom, join};
+use crate::http1::{Decoded, Decoder, Head, MAX_HEAD, Outbox, OwnRoom, join};
 use crate::incoming::{BoxError, Incoming, Part, Receiving, Source};
 use crate::proxy::Unreadable;
 
@@ -34,7 +34,7 @@ pub(super) struct Wire<T> {
 
 /// What [`Wire::poll_request`] finds.
 pub(super) struct NextRequest {
-    pub(super) head: Box<request::Parts>,
+    pub(super) head: Head<request::Parts>,
     pub(super) body: Incoming,
     pub(super) facts: Facts,
 }
@@ -175,6 +175,11 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         let last = last || state.expects;
         let date = (&self.common.date, turn::now());
         Answering::begin(head, hint, facts, last, date, &mut state.outbox)
+    }
+
+    /// Puts all of the answer's body in the outbox.
+    pub(super) fn put_body(&self, answering: &mut Answering, data: Bytes) {
+        answering.take_data(data, true, &mut self.state.borrow_mut().outbox);
     }
 
     /// Sends the answer until all of it has left. An error if it does not leave, or not whole.

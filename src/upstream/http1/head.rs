@@ -2,12 +2,13 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use bytes::{Buf as _, Bytes};
+use http::header::{self, HeaderName, HeaderValue};
+use http::response::Parts;
 use http::{Method, StatusCode};
 use hyper::ext::ReasonPhrase;
 
-use crate::http1::{self, Decoder, MAX_FIELDS, MAX_HEAD, Outbox, join, parse_length, spare};
+use crate::http1::{self, Decoder, Head, MAX_FIELDS, MAX_HEAD, Outbox, join, parse_length};
 use crate::http1::{write_field, write_length};
 use crate::upstream::{ExchangeError, Framing, Outgoing};
 
@@ -54,10 +55,8 @@ pub(super) fn announced(head: &Outgoing<'_>) -> Vec<HeaderName> {
 /// The head of a final answer, or of a 101.
 #[derive(Debug)]
 pub(super) struct AnswerHead {
-    pub(super) status: StatusCode,
-    pub(super) headers: HeaderMap,
-    /// What the partner calls the status, if that is not its usual name.
-    pub(super) reason: Option<ReasonPhrase>,
+    /// With what the partner calls the status, if that is not its usual name.
+    pub(super) head: Head<Parts>,
     pub(super) decoder: Decoder,
     /// Another exchange may follow on the connection.
     pub(super) persistent: bool,
@@ -78,8 +77,9 @@ pub(super) fn read(
     join(buffer, more);
     while worth_parsing && !buffer.is_empty() {
         let Some((found, length)) = parse(buffer, method)? else { break };
-        let _ = buffer.split_to(length);
-        if !found.status.is_informational() || found.status == StatusCode::SWITCHING_PROTOCOLS {
+        buffer.advance(length);
+        let status = found.head.status;
+        if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(found));
         }
     }
@@ -110,27 +110,30 @@ fn parse(bytes: &Bytes, method: &Method) -> Result<Option<(AnswerHead, usize)>, 
         .map_err(|_| ExchangeError::Malformed("the status is none"))?;
     let mut framing = Framed { http10: response.version != Some(1), ..Framed::default() };
     let upgraded = status == StatusCode::SWITCHING_PROTOCOLS;
-    let mut headers = spare::header_map(response.headers.len());
+    let mut head = Head::<Parts>::blank(response.headers.len());
+    head.status = status;
     for field in &*response.headers {
         let malformed = || ExchangeError::Malformed("a field is malformed");
         let name = HeaderName::from_bytes(field.name.as_bytes()).map_err(|_| malformed())?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(field.value)).map_err(|_| malformed())?;
         if framing.look_at(&name, &value)? || upgraded && name == header::UPGRADE {
-            headers.append(name, value);
+            head.headers.append(name, value);
         }
     }
-    for name in framing.named.drain(..) {
-        headers.remove(name);
+    for name in &framing.named {
+        head.headers.remove(name);
     }
     let decoder = if has_body(status, method) { framing.decoder() } else { Decoder::none() };
     if framing.chunked {
         // The length, if there is one, is not that of what goes on.
-        headers.remove(header::CONTENT_LENGTH);
+        head.headers.remove(header::CONTENT_LENGTH);
     }
     let reason = response.reason.filter(|reason| status.canonical_reason() != Some(reason));
-    let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
+    if let Some(reason) = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok()) {
+        head.extensions.insert(reason);
+    }
     let persistent = !framing.http10 && !framing.close && !decoder.ends_with_connection();
-    Ok(Some((AnswerHead { status, headers, reason, decoder, persistent }, length)))
+    Ok(Some((AnswerHead { head, decoder, persistent }, length)))
 }
 
 fn has_body(status: StatusCode, method: &Method) -> bool {
