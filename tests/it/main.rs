@@ -20,6 +20,7 @@ mod examples;
 mod gateway;
 mod gateway_load;
 mod h2_floods;
+mod hardened;
 mod harness;
 mod headers;
 mod hostile;
