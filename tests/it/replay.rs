@@ -75,6 +75,20 @@ fn a_request_whose_time_is_up_while_it_waits_for_a_token_is_a_503() {
 }
 
 #[test]
+fn what_cannot_be_sent_twice_goes_with_a_doubtful_token_if_no_other_comes() {
+    let partner = Partner::new();
+    partner.on_any("/strict", |x| x.unauthorized());
+    let gateway = Gateway::start(&Config::to(&partner).set("server.token_timeout", "500ms"));
+    let gate = partner.hold_refreshes();
+    // This puts the token in doubt, and nothing newer comes.
+    gateway.get("/strict").assert_problem(503);
+    let answer = gateway.send(&chunked("/x", b"once"));
+    gate.open();
+    assert_eq!(answer.status, 200);
+    assert_eq!(partner.seen_at("/x").len(), 1);
+}
+
+#[test]
 fn s50_a_body_beyond_the_limit_is_not_replayed_and_a_metric_says_why() {
     let partner = Partner::new();
     let gateway = Gateway::before(&partner);
