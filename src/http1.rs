@@ -9,7 +9,7 @@ mod outbox;
 mod room;
 mod spare;
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf as _, Bytes, BytesMut};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 
 pub use self::decode::{Decoded, Decoder};
@@ -37,6 +37,16 @@ pub enum MessageError {
 pub fn sweep() {
     head::sweep();
     outbox::sweep();
+}
+
+/// Takes `length` bytes off the front of what has been read. If nothing is left, the room is let go that it
+/// was read into.
+pub fn skip(buffer: &mut Bytes, length: usize) {
+    if length == buffer.len() {
+        *buffer = Bytes::new();
+    } else {
+        buffer.advance(length);
+    }
 }
 
 /// Reads a `Content-Length`: digits and nothing else, where `u64::from_str` would take a plus sign.
@@ -162,5 +172,15 @@ mod tests {
             expected.extend_from_slice(part);
             assert_eq!(buffer, expected);
         }
+    }
+
+    #[test]
+    fn what_is_left_of_all_that_was_read_holds_no_room() {
+        let room = Bytes::from(vec![b'x'; 10]);
+        let mut buffer = room.clone();
+        skip(&mut buffer, 9);
+        assert!(buffer.len() == 1 && !room.is_unique());
+        skip(&mut buffer, 1);
+        assert!(buffer.is_empty() && room.is_unique());
     }
 }

@@ -166,15 +166,18 @@ impl Authorizer {
     /// Waits for a token to begin with, because there is none or `poor` is a risk.
     async fn better(&self, poor: Option<Attached>, exchange: &Record) -> Result<Attached, Problem> {
         let deadline = self.token_deadline(exchange);
+        let poor = poor.map(|poor| poor.generation);
         let better = match poor {
             None => self.credential.usable(deadline).await,
-            Some(poor) => self.credential.fresh(poor.generation, deadline).await,
+            Some(poor) => self.credential.fresh(poor, deadline).await,
         };
-        match better {
-            Ok(token) => Ok(Attached::waited_for(&token)),
-            // A doubtful one is still better than none.
-            Err(no_token) => self.in_use().ok_or_else(|| problem(no_token)),
-        }
+        let no_token = match better {
+            Ok(token) => return Ok(Attached::waited_for(&token)),
+            Err(no_token) => no_token,
+        };
+        // A doubtful one is still better than none; or the better one has come in this moment.
+        let last = self.in_use().ok_or_else(|| problem(no_token))?;
+        Ok(Attached { waited_for: poor != Some(last.generation), ..last })
     }
 
     /// Sends the request with `token`, and once more if it was certainly not processed.

@@ -111,8 +111,8 @@ impl Proxy {
         self.0.local().config().request_timeout
     }
 
-    /// The life of a request. `started` is when it began to be served, `deadline` when the head of its answer must be there; `due` becomes
-    /// ready then.
+    /// The life of a request. `started` is when it began to be served, `deadline` when the head of its
+    /// answer must be there; `due` becomes ready then.
     pub async fn handle(
         &self,
         head: Head<Parts>,

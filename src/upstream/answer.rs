@@ -1,4 +1,4 @@
-//! A partner's answer, and with its body the connection that it comes on.
+//! An answer; and the body of a partner's, with the connection that it comes on.
 
 use std::pin::Pin;
 use std::task::{Context, Poll};

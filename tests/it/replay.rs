@@ -75,7 +75,27 @@ fn a_request_whose_time_is_up_while_it_waits_for_a_token_is_a_503() {
 }
 
 #[test]
-fn what_cannot_be_sent_twice_goes_with_a_doubtful_token_if_no_other_comes() {
+fn what_may_be_sent_once_only_waits_while_the_token_is_in_doubt() {
+    let partner = Partner::new();
+    partner.on_any("/strict", |x| x.unauthorized());
+    let gateway = Gateway::start(&Config::to(&partner).set("server.threads", 1));
+    let gate = partner.hold_refreshes();
+    std::thread::scope(|scope| {
+        let _strict = scope.spawn(|| gateway.get("/strict"));
+        eventually("the token is in doubt", || partner.refreshes_in_progress() == 1);
+        let mut client = gateway.connect();
+        client.send(&chunked("/x", b"once").to_bytes()).unwrap();
+        // The one thread has seen what came before this.
+        assert_eq!(gateway.get("/other").status, 200);
+        assert!(partner.seen_at("/x").is_empty(), "it did not wait");
+        gate.open();
+        assert_eq!(client.answer("POST").unwrap().status, 200);
+    });
+    assert_eq!(partner.seen_at("/x").len(), 1);
+}
+
+#[test]
+fn what_may_be_sent_once_only_goes_with_a_doubtful_token_if_no_other_comes() {
     let partner = Partner::new();
     partner.on_any("/strict", |x| x.unauthorized());
     let gateway = Gateway::start(&Config::to(&partner).set("server.token_timeout", "500ms"));

@@ -7,7 +7,7 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri, Version};
 
-use crate::http1::{Decoder, Head, MAX_FIELDS, members, parse_length};
+use crate::http1::{Decoder, Head, MAX_FIELDS, members, parse_length, skip};
 use crate::proxy::Unreadable;
 
 /// The longest request target, in bytes: what the type that holds it can.
@@ -79,7 +79,7 @@ pub(super) fn read(buffer: &mut Bytes) -> Result<Option<RequestHead>, Unreadable
         persistent: framed.is_persistent(),
     };
     let expects = framed.expects && !framed.http10 && !decoder.has_ended();
-    buffer.advance(length);
+    skip(buffer, length);
     Ok(Some(RequestHead { head, decoder, expects, facts }))
 }
 

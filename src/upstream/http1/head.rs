@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::response::Parts;
 use http::{Method, StatusCode};
@@ -77,7 +77,7 @@ pub(super) fn read(
     join(buffer, more);
     while worth_parsing && !buffer.is_empty() {
         let Some((found, length)) = parse(buffer, method)? else { break };
-        buffer.advance(length);
+        http1::skip(buffer, length);
         let status = found.head.status;
         if !status.is_informational() || status == StatusCode::SWITCHING_PROTOCOLS {
             return Ok(Some(found));

@@ -24,7 +24,7 @@ use self::gateway::Gateway;
 use self::meant::{Meant, goes_on_as};
 use self::partner::{Kind, Mock, Script};
 
-pub(crate) use bearerd::{clock, http1, incoming, proxy};
+pub(crate) use bearerd::{clock, http1, incoming, proxy, upstream};
 
 thread_local! {
     static GATEWAY: &'static Gateway = Box::leak(Box::new(Gateway::new()));
