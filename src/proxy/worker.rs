@@ -127,6 +127,7 @@ impl Proxy {
         let result = {
             let carried = pin!(self.0.carry(&local, &mut exchange, body));
             let (mut carried, mut due) = (pin!(caught(carried)), pin!(due));
+            // By hand, because `select!` would move the result from place to place.
             poll_fn(|cx| match carried.as_mut().poll(cx) {
                 Poll::Pending => due.as_mut().poll(cx).map(|()| Err(Problem::Deadline)),
                 result => result,
