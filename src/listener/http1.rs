@@ -31,6 +31,7 @@ use self::head::Facts;
 pub(super) use self::wire::Client;
 use self::wire::{NextRequest, Wire};
 use super::connection::Exchanges;
+use super::turnstile::Turnstile;
 use crate::http1::ReadRoom;
 use crate::proxy::{Tunnel, Unreadable};
 use crate::upstream::Answer;
@@ -40,13 +41,19 @@ use crate::upstream::Answer;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// What the connections of one runtime share.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Common {
     room: ReadRoom,
     date: Date,
+    pub(super) turnstile: Turnstile,
 }
 
 impl Common {
+    /// What those of the runtime that this is called in share.
+    pub(super) fn new() -> Self {
+        Self { room: ReadRoom::default(), date: Date::default(), turnstile: Turnstile::new() }
+    }
+
     /// Frees what is not used; to be called now and then.
     pub(super) fn sweep(&self) {
         self.room.sweep();

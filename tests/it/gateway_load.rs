@@ -92,6 +92,16 @@ fn both_versions_are_served_on_one_port() {
 }
 
 #[test]
+fn many_more_clients_than_begin_at_a_time_get_all_their_answers() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).set("server.threads", 1));
+    let address = gateway.proxy_addr().tcp();
+    let replies = load::at_once(address, Version::HTTP_11, 400, 5, &Bytes::from_static(b"abc"));
+    assert_eq!(replies.iter().filter(|reply| reply.status == 200).count(), 2000);
+    assert_eq!(partner.seen().len(), 2000);
+}
+
+#[test]
 fn connections_to_the_partner_are_used_again() {
     let partner = Partner::new();
     let gateway = Gateway::start(&Config::to(&partner).set("server.threads", 1));

@@ -1,4 +1,5 @@
 use std::pin::pin;
+use std::task::Waker;
 
 use http::{Request, Response};
 use http_body::{Body, Frame};
@@ -6,13 +7,18 @@ use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 
 use super::super::activity::Activity;
+use super::super::turnstile::Place;
 use super::*;
 use crate::incoming::Incoming;
 
 /// A connection and the client's end of it.
 fn wire() -> (Rc<Wire<DuplexStream>>, DuplexStream) {
+    wire_among(&Rc::new(Common::new()))
+}
+
+fn wire_among(common: &Rc<Common>) -> (Rc<Wire<DuplexStream>>, DuplexStream) {
     let (near, far) = tokio::io::duplex(256 * 1024);
-    let wire = Wire::new(near, Bytes::new(), Rc::new(Activity::new()), Rc::default());
+    let wire = Wire::new(near, Bytes::new(), Rc::new(Activity::new()), Rc::clone(common));
     (Rc::new(wire), far)
 }
 
@@ -153,18 +159,31 @@ async fn half_a_head_is_no_request_and_a_connection_that_parts_takes_what_has_be
     client.write_all(b"GET / HT").await.unwrap();
     client.shutdown().await.unwrap();
     assert!(next(&wire_1).await.is_none());
-    for (begun, taken) in [("", None), ("GET", Some("/2"))] {
+    for (before, after, taken) in [("", "", None), ("", GET, Some("/2")), (&GET[..3], &GET[3..], Some("/2"))]
+    {
         let (wire, mut client) = wire();
-        client.write_all(begun.as_bytes()).await.unwrap();
+        client.write_all(before.as_bytes()).await.unwrap();
         assert!(poll_fn(|cx| Poll::Ready(wire.poll_request(cx).is_pending())).await);
+        client.write_all(after.as_bytes()).await.unwrap();
         wire.part();
-        client.write_all(&GET.as_bytes()[begun.len()..]).await.unwrap();
-        let found = match begun {
-            // Nothing had come when it was asked.
-            "" => None,
-            _ => path(&wire).await,
-        };
-        assert_eq!(found.as_deref(), taken);
+        assert_eq!(path(&wire).await.as_deref(), taken);
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_waits_for_those_before_it_is_taken_though_its_connection_parts() {
+    let common = Rc::new(Common::new());
+    let (wire, mut client) = wire_among(&common);
+    let mut cx = Context::from_waker(Waker::noop());
+    assert!(wire.poll_request(&mut cx).is_pending());
+    while common.turnstile.poll_pass(&mut Place::Outside, &mut cx).is_ready() {}
+    client.write_all(GET.as_bytes()).await.unwrap();
+    assert!(wire.poll_request(&mut cx).is_pending());
+    wire.part();
+    assert!(wire.poll_request(&mut cx).is_pending());
+    tokio::select! {
+        () = common.turnstile.run() => {}
+        taken = path(&wire) => assert_eq!(taken.as_deref(), Some("/2")),
     }
 }
 

@@ -12,6 +12,7 @@ use http_body::{Body, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::activity::Activity;
+use super::super::turnstile::Place;
 use super::Common;
 use super::answer::Answering;
 use super::head::{self, Facts, RequestHead};
@@ -51,6 +52,8 @@ struct State<T> {
     /// How long the body of the message before it was, if that was told: most clients send more of
     /// the same.
     before: u64,
+    /// Before the next message.
+    place: Place,
     /// Which message it is, so that nobody reads another's body.
     message: u32,
     /// The client waits to be told to go on with its body.
@@ -76,6 +79,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
             outbox: Outbox::default(),
             decoder: Decoder::none(),
             before: 0,
+            place: Place::Inside,
             message: 0,
             expects: false,
             answered: false,
@@ -87,7 +91,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         Self { state: RefCell::new(state), activity, common }
     }
 
-    /// No other message is taken, unless it has begun.
+    /// No other message is taken, unless it has come or begun to.
     pub(super) fn part(&self) {
         self.state.borrow_mut().parting = true;
     }
@@ -115,11 +119,16 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
             if state.buffer.len() > MAX_HEAD {
                 return Poll::Ready(Err(Unreadable::TooLarge));
             }
-            if state.parting && state.buffer.is_empty() {
-                return Poll::Ready(Ok(None));
-            }
+            ready!(self.common.turnstile.poll_pass(&mut state.place, cx));
             let State { io, room, before, .. } = state;
-            let more = match ready!(self.common.room.poll_expected(io, cx, room, *before)) {
+            let Poll::Ready(read) = self.common.room.poll_expected(io, cx, room, *before) else {
+                if state.parting && state.buffer.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
+                state.place = Place::Outside;
+                return Poll::Pending;
+            };
+            let more = match read {
                 Ok(more) if !more.is_empty() => more,
                 // Half a head is none.
                 _ => return Poll::Ready(Ok(None)),
