@@ -45,7 +45,7 @@ const LAST_WORDS: Duration = Duration::from_secs(2);
 pub(super) struct Common {
     room: ReadRoom,
     date: Date,
-    pub(super) turnstile: Turnstile,
+    turnstile: Rc<Turnstile>,
 }
 
 impl Common {

@@ -11,11 +11,11 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
+use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
 use tokio::runtime::{Handle, RuntimeMetrics};
-use tokio::sync::Notify;
-use tokio::task::yield_now;
+use tokio::task::{spawn_local, yield_now};
 
 /// How many begin at a time. With fewer the runtime asks more often, and with more the first has left
 /// the near caches when the last has begun.
@@ -32,14 +32,12 @@ pub(super) struct Turnstile {
     waiting: RefCell<VecDeque<Waker>>,
     /// The number of the first who waits.
     first: Cell<u64>,
-    crowded: Notify,
 }
 
 /// Where a connection is.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) enum Place {
     /// It has passed.
-    #[default]
     Inside,
     /// It waits for a request.
     Outside,
@@ -48,35 +46,34 @@ pub(super) enum Place {
 }
 
 impl Turnstile {
-    /// The one of the runtime that this is called in, which must be a current-thread one. It wants to
-    /// be [run](Self::run).
-    pub(super) fn new() -> Self {
-        Self {
+    /// The one of the runtime that this is called in, which must be a current-thread one that can
+    /// spawn local tasks.
+    pub(super) fn new() -> Rc<Self> {
+        Rc::new(Self {
             left: Cell::new(AT_A_TIME),
             slept: Cell::new(0),
             runtime: Handle::current().metrics(),
             waiting: RefCell::default(),
             first: Cell::new(0),
-            crowded: Notify::new(),
-        }
+        })
     }
 
-    /// Ready, and inside, when the connection at `place` may read its next request. Its task must be
-    /// one that keeps its waker, as a spawned one does.
-    pub(super) fn poll_pass(&self, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
+    /// Ready, and inside, when the connection at `place` may read its next request.
+    pub(super) fn poll_pass(self: &Rc<Self>, place: &mut Place, cx: &mut Context<'_>) -> Poll<()> {
         match *place {
             Place::Inside => return Poll::Ready(()),
             Place::Outside if !self.has_room() => {
-                let waiting = &mut *self.waiting.borrow_mut();
-                *place = Place::Waiting(self.first.get() + waiting.len() as u64);
-                waiting.push_back(cx.waker().clone());
-                self.crowded.notify_one();
+                *place = Place::Waiting(self.wait(cx.waker()));
                 return Poll::Pending;
             }
             Place::Outside => self.left.update(|left| left - 1),
-            // Something else has woken it.
-            Place::Waiting(number) if number >= self.first.get() => return Poll::Pending,
-            Place::Waiting(_) => {}
+            Place::Waiting(number) => {
+                if let Some(at) = number.checked_sub(self.first.get()) {
+                    // Something else has woken it, or another task polls it now.
+                    self.waiting.borrow_mut()[at as usize].clone_from(cx.waker());
+                    return Poll::Pending;
+                }
+            }
         }
         *place = Place::Inside;
         Poll::Ready(())
@@ -90,16 +87,21 @@ impl Turnstile {
         self.left.get() > 0
     }
 
-    /// Lets those who wait pass, for ever.
-    pub(super) async fn run(&self) {
-        loop {
-            self.crowded.notified().await;
-            while self.left.get() == 0 {
+    /// The number of one more who waits.
+    fn wait(self: &Rc<Self>, waker: &Waker) -> u64 {
+        let waiting = &mut *self.waiting.borrow_mut();
+        if waiting.is_empty() {
+            let this = Rc::clone(self);
+            spawn_local(async move {
                 // Goes on when the runtime has asked what has come, and behind all that has.
-                yield_now().await;
-                self.let_pass();
-            }
+                while !this.waiting.borrow().is_empty() {
+                    yield_now().await;
+                    this.let_pass();
+                }
+            });
         }
+        waiting.push_back(waker.clone());
+        self.first.get() + waiting.len() as u64 - 1
     }
 
     /// The first of those who wait.
@@ -114,99 +116,84 @@ impl Turnstile {
 
 #[cfg(test)]
 mod tests {
-    use std::rc::Rc;
-
-    use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
-    use tokio::task::spawn_local;
+    use std::future::poll_fn;
 
     use super::*;
 
-    fn runtime() -> LocalRuntime {
-        Builder::new_current_thread().build_local(LocalOptions::default()).unwrap()
-    }
-
-    fn passes(turnstile: &Turnstile, place: &mut Place) -> bool {
+    fn passes(turnstile: &Rc<Turnstile>, place: &mut Place) -> bool {
         turnstile.poll_pass(place, &mut Context::from_waker(Waker::noop())).is_ready()
     }
 
-    #[test]
-    fn a_few_pass_at_once_and_the_others_in_their_order_when_it_has_been_asked_what_has_come() {
-        runtime().block_on(async {
-            let turnstile = Rc::new(Turnstile::new());
-            let (passed, looks) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
-            let runs = Rc::clone(&turnstile);
-            spawn_local(async move { runs.run().await });
-            let clients: Vec<_> = (0..3 * AT_A_TIME + 1)
-                .map(|client| {
-                    let (turnstile, passed, looks) = (turnstile.clone(), passed.clone(), looks.clone());
-                    spawn_local(async move {
-                        let mut place = Place::Outside;
-                        std::future::poll_fn(|cx| turnstile.poll_pass(&mut place, cx)).await;
-                        passed.borrow_mut().push((client, looks.get()));
-                    })
+    #[tokio::test(flavor = "local")]
+    async fn a_few_pass_at_once_and_the_others_in_their_order_when_it_has_been_asked_what_has_come() {
+        let turnstile = Turnstile::new();
+        let (passed, looks) = (Rc::new(RefCell::new(Vec::new())), Rc::new(Cell::new(0)));
+        let clients: Vec<_> = (0..3 * AT_A_TIME + 1)
+            .map(|client| {
+                let (turnstile, passed, looks) = (turnstile.clone(), passed.clone(), looks.clone());
+                spawn_local(async move {
+                    let mut place = Place::Outside;
+                    poll_fn(|cx| turnstile.poll_pass(&mut place, cx)).await;
+                    passed.borrow_mut().push((client, looks.get()));
                 })
-                .collect();
-            // Whoever yields is woken each time that it has been asked.
-            let counted = Rc::clone(&looks);
-            let counter = spawn_local(async move {
-                loop {
-                    yield_now().await;
-                    counted.update(|looks| looks + 1);
-                }
-            });
-            for client in clients {
-                client.await.unwrap();
-            }
-            counter.abort();
-            let passed = passed.borrow();
-            let order: Vec<usize> = passed.iter().map(|(client, _)| *client).collect();
-            assert_eq!(order, (0..3 * AT_A_TIME + 1).collect::<Vec<_>>());
-            for look in 0..=3 {
-                let at_a_time = passed.iter().filter(|(_, seen)| *seen == look).count();
-                assert_eq!(at_a_time, if look < 3 { AT_A_TIME } else { 1 }, "after {look} looks: {passed:?}");
+            })
+            .collect();
+        // Whoever yields is woken each time that it has been asked.
+        let counted = Rc::clone(&looks);
+        let counter = spawn_local(async move {
+            loop {
+                yield_now().await;
+                counted.update(|looks| looks + 1);
             }
         });
+        for client in clients {
+            client.await.unwrap();
+        }
+        counter.abort();
+        let passed = passed.borrow();
+        let order: Vec<usize> = passed.iter().map(|(client, _)| *client).collect();
+        assert_eq!(order, (0..3 * AT_A_TIME + 1).collect::<Vec<_>>());
+        for look in 0..=3 {
+            let at_a_time = passed.iter().filter(|(_, seen)| *seen == look).count();
+            assert_eq!(at_a_time, if look < 3 { AT_A_TIME } else { 1 }, "after {look} looks: {passed:?}");
+        }
     }
 
-    #[test]
-    fn who_is_woken_by_something_else_keeps_its_place() {
-        runtime().block_on(async {
-            let turnstile = Turnstile::new();
-            while turnstile.has_room() {
-                assert!(passes(&turnstile, &mut Place::Outside));
-            }
-            let (mut one, mut other) = (Place::Outside, Place::Outside);
-            assert!(!passes(&turnstile, &mut one) && !passes(&turnstile, &mut other));
-            assert!(!passes(&turnstile, &mut one) && !passes(&turnstile, &mut other));
-            assert_eq!(turnstile.waiting.borrow().len(), 2);
-            turnstile.let_pass();
-            assert!(passes(&turnstile, &mut other) && passes(&turnstile, &mut one));
-            // What it has passed it need not pass again.
-            assert!(passes(&turnstile, &mut one));
-            assert_eq!(turnstile.left.get(), AT_A_TIME - 2);
-        });
+    #[tokio::test(flavor = "local")]
+    async fn who_is_woken_by_something_else_keeps_its_place() {
+        let turnstile = Turnstile::new();
+        while turnstile.has_room() {
+            assert!(passes(&turnstile, &mut Place::Outside));
+        }
+        let (mut one, mut other) = (Place::Outside, Place::Outside);
+        assert!(!passes(&turnstile, &mut one) && !passes(&turnstile, &mut other));
+        assert!(!passes(&turnstile, &mut one) && !passes(&turnstile, &mut other));
+        assert_eq!(turnstile.waiting.borrow().len(), 2);
+        turnstile.let_pass();
+        assert!(passes(&turnstile, &mut other) && passes(&turnstile, &mut one));
+        // What it has passed it need not pass again.
+        assert!(passes(&turnstile, &mut one));
+        assert_eq!(turnstile.left.get(), AT_A_TIME - 2);
     }
 
-    #[test]
-    fn nobody_waits_after_the_runtime_has_slept() {
+    #[tokio::test(flavor = "local")]
+    async fn nobody_waits_after_the_runtime_has_slept() {
         let (tell, told) = std::sync::mpsc::channel();
         let (wake, woken) = tokio::sync::oneshot::channel();
         let waker = std::thread::spawn(move || {
             told.recv().unwrap();
             wake.send(()).unwrap();
         });
-        runtime().block_on(async {
-            let turnstile = Turnstile::new();
-            while turnstile.has_room() {
-                assert!(passes(&turnstile, &mut Place::Outside));
-            }
-            let slept = turnstile.runtime.worker_park_count(0);
-            tell.send(()).unwrap();
-            woken.await.unwrap();
-            let slept = turnstile.runtime.worker_park_count(0) > slept;
-            // The other thread may have been faster.
-            assert_eq!(turnstile.has_room(), slept);
-        });
+        let turnstile = Turnstile::new();
+        while turnstile.has_room() {
+            assert!(passes(&turnstile, &mut Place::Outside));
+        }
+        let slept = turnstile.runtime.worker_park_count(0);
+        tell.send(()).unwrap();
+        woken.await.unwrap();
+        let slept = turnstile.runtime.worker_park_count(0) > slept;
+        // The other thread may have been faster.
+        assert_eq!(turnstile.has_room(), slept);
         waker.join().unwrap();
     }
 }

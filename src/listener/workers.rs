@@ -143,8 +143,6 @@ impl Worker {
         let proxy = Proxy::new(Arc::clone(&self.shared), Arc::clone(&self.shard));
         let (open, common) = (Rc::new(Open::default()), Rc::new(Common::new()));
         let sweeper = tokio::task::spawn_local(sweep(proxy.clone(), Rc::clone(&common)));
-        let crowd = Rc::clone(&common);
-        let turnstile = tokio::task::spawn_local(async move { crowd.turnstile.run().await });
         let mut phase = self.phase.clone();
         tokio::select! {
             () = self.accept_all(&acceptor, &proxy, &common, &open) => {}
@@ -156,7 +154,6 @@ impl Worker {
             _ = self.phase.wait_for(|phase| *phase == Phase::Ended) => {}
         }
         sweeper.abort();
-        turnstile.abort();
     }
 
     async fn accept_all(&self, acceptor: &Acceptor, proxy: &Proxy, common: &Rc<Common>, open: &Rc<Open>) {

@@ -156,5 +156,5 @@ fn s46_a_ca_file_that_cannot_be_used_is_refused_and_the_old_one_stays() {
         eventually("the reload is refused", || count() > before);
         assert_eq!(gateway.get("/x").status, 200, "{broken:?}");
     }
-    assert!(gateway.logs().contains("acme.pem"), "the file is named");
+    eventually("the file is named", || gateway.logs().contains("acme.pem"));
 }
