@@ -51,6 +51,7 @@ fuzz: deps ## FUZZ=envelope|answer|config|path|request for SECONDS=60
 lint: deps ## formatting, clippy and rustdoc; every warning is an error
 	$(CARGO) fmt --check
 	$(CARGO) clippy --all-targets -- -D warnings
+	cd $(FUZZ_DIR) && $(CARGO) fmt --check && RUSTC_BOOTSTRAP=1 $(CARGO) clippy -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps
 
 # Brief: enough to see a change by a tenth. For more say `cargo bench --bench NAME`.

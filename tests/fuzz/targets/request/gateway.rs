@@ -32,6 +32,7 @@ mod listener {
     mod aside;
     mod connection;
     mod http1;
+    mod turnstile;
     mod version;
 
     /// As in the product, which does not show it.
@@ -43,7 +44,9 @@ mod listener {
     pub(crate) async fn serve(stream: DuplexStream, proxy: Proxy, phase: watch::Receiver<Phase>) {
         let time = Duration::from_secs(60);
         let limits = activity::Limits { header: time, idle: time, request: time, still: time };
-        connection::serve(stream, proxy, Rc::default(), limits, phase).await;
+        let common = Rc::new(http1::Common::new());
+        connection::serve(stream, proxy, Rc::clone(&common), limits, phase).await;
+        common.sweep();
     }
 }
 
