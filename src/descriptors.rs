@@ -6,11 +6,12 @@
 //!
 //! | of the rest | for | beyond it |
 //! |---|---|---|
-//! | 2/5 | connections of clients | they wait in the system's backlog |
-//! | 3/5 | connections to partners, of which idle 1/6 of the rest | 503; an idle one is closed |
+//! | 1/3 | connections of clients | they wait in the system's backlog |
+//! | 2/3 | connections to partners, of which idle 1/3 of the rest | 503; an idle one is closed |
 //!
 //! A client with one request at a time therefore always finds room for a connection to its partner,
-//! whatever others have left idle; only the streams of HTTP/2 can be too many.
+//! whatever others have left idle, and room to leave it idle; only the streams of HTTP/2 can be too
+//! many.
 //!
 //! All of it is the process's because the limit is. The limit is read whenever somebody connects: an
 //! operator may change it at any time.
@@ -135,8 +136,8 @@ impl Shares {
         let reserve = (limit / 8).clamp(32, 1024);
         let rest = limit.saturating_sub(own).saturating_sub(reserve);
         // Under a limit that leaves nothing, one of each is still worth trying.
-        let clients = (rest / 5 * 2).max(1);
-        Self { operators: reserve / 2, clients, partners: (rest / 5 * 3).max(1), idle: rest / 6 }
+        let third = rest / 3;
+        Self { operators: reserve / 2, clients: third.max(1), partners: (2 * third).max(1), idle: third }
     }
 }
 
@@ -152,6 +153,7 @@ mod tests {
                 let taken = own + 2 * operators + clients + partners;
                 assert!(taken <= limit || (clients, partners) == (1, 1), "{taken} of {limit}");
                 assert!(clients + idle <= partners || clients == 1, "{clients} and {idle} idle: {partners}");
+                assert!(idle >= clients, "{clients}, of which {idle} leave a connection");
                 assert!(operators >= 16);
             }
         }

@@ -123,8 +123,8 @@ fn s58_streams_beyond_the_descriptors_for_partners_are_told_to_come_again() {
     }
     let seen = partner.seen_at("/load").len();
     assert!(refused.len() >= 100 && seen == 300 - refused.len(), "{} and {seen}", refused.len());
-    // Most of the connections that were made are not kept: others may need the room.
-    eventually("few are idle", || open(&gateway, "upstream") <= LIMIT / 6);
+    // Half of the connections that were made are not kept: others may need the room.
+    eventually("half of them are closed", || open(&gateway, "upstream") <= gate.arrivals() / 2);
     assert_eq!(gateway.get("/x").status, 200);
 }
 
