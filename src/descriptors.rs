@@ -85,7 +85,7 @@ impl Place {
     /// `None` if there are as many as there may be.
     pub fn take() -> Option<Self> {
         let shares = Shares::now();
-        IDLE_EACH.store(shares.idle / THREADS.load(Ordering::Relaxed), Ordering::Relaxed);
+        IDLE_EACH.store(shares.idle_each(THREADS.load(Ordering::Relaxed)), Ordering::Relaxed);
         let place = Self(());
         (TO_PARTNERS.fetch_add(1, Ordering::Relaxed) < shares.partners).then_some(place)
     }
@@ -132,6 +132,12 @@ impl Shares {
         Self::of(limit(), OWN.load(Ordering::Relaxed))
     }
 
+    /// How many may be idle in each of so many runtimes, less the client that each may take at the same
+    /// moment as another takes the last place.
+    fn idle_each(&self, threads: usize) -> usize {
+        (self.idle / threads).saturating_sub(1)
+    }
+
     fn of(limit: usize, own: usize) -> Self {
         let reserve = (limit / 8).clamp(32, 1024);
         let rest = limit.saturating_sub(own).saturating_sub(reserve);
@@ -149,11 +155,16 @@ mod tests {
     fn what_is_shared_out_is_never_more_than_there_is_and_every_client_finds_its_partner() {
         for own in [10, 40, 200] {
             for limit in (own + 64..5000).chain([20_000, 65_536, 1 << 20, usize::MAX]) {
-                let Shares { operators, clients, partners, idle } = Shares::of(limit, own);
+                let shares = Shares::of(limit, own);
+                let Shares { operators, clients, partners, idle } = shares;
                 let taken = own + 2 * operators + clients + partners;
                 assert!(taken <= limit || (clients, partners) == (1, 1), "{taken} of {limit}");
                 assert!(clients + idle <= partners || clients == 1, "{clients} and {idle} idle: {partners}");
                 assert!(idle >= clients, "{clients}, of which {idle} leave a connection");
+                for threads in [1, 2, 7] {
+                    let (most, idle) = (clients + threads - 1, threads * shares.idle_each(threads));
+                    assert!(most + idle <= partners || idle == 0, "{most} and {idle} idle: {partners}");
+                }
                 assert!(operators >= 16);
             }
         }
