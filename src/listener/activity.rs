@@ -45,8 +45,8 @@ pub(super) struct Activity {
     moved: Cell<bool>,
     /// In HTTP/2 bytes do not mean a request.
     multiplexed: Cell<bool>,
-    /// The next answer is the last.
-    parting: Cell<bool>,
+    /// Since when the next answer is the last, if it is.
+    parting: Cell<Option<Instant>>,
     /// When the exchange under way must have been answered, if this connection's timer tells it.
     due: Cell<Option<Instant>>,
     /// That time is over.
@@ -73,7 +73,7 @@ impl Activity {
             since: Cell::new(now),
             moved: Cell::new(false),
             multiplexed: Cell::new(false),
-            parting: Cell::new(false),
+            parting: Cell::new(None),
             due: Cell::new(None),
             overdue: Cell::new(false),
             fires: Cell::new(now),
@@ -109,18 +109,23 @@ impl Activity {
     }
 
     pub(super) fn is_parting(&self) -> bool {
-        self.parting.get()
+        self.parting.get().is_some()
     }
 
     /// The next answer is the last.
     pub(super) fn part(&self) {
-        self.parting.set(true);
+        self.parting.set(Some(self.parting.get().unwrap_or_else(turn::now)));
     }
 
-    /// Whether a request may be on its way that would be lost if the connection were closed now. In
-    /// HTTP/2 the client is told up to which stream it was heard.
-    pub(super) fn may_be_asked(&self) -> bool {
-        self.under_way.get() == 0 && !self.multiplexed.get()
+    /// Whether its exchanges are those of HTTP/2, whose client is told up to which stream it was heard.
+    pub(super) fn is_multiplexed(&self) -> bool {
+        self.multiplexed.get()
+    }
+
+    /// Whether nothing is under way and the connection has had all the time to end that it gets.
+    pub(super) fn is_overdue_to_part(&self) -> bool {
+        let asked = self.parting.get();
+        self.is_idle_for(FAREWELL) && asked.is_some_and(|asked| turn::now().duration_since(asked) >= FAREWELL)
     }
 
     /// When to look again at a connection that is to end; the timer is set to it.
@@ -135,6 +140,7 @@ impl Activity {
         fires
     }
 
+    /// Whether no exchange has been under way for so long. A header may be on its way.
     pub(super) fn is_idle_for(&self, time: Duration) -> bool {
         self.under_way.get() == 0 && turn::now().duration_since(self.since.get()) >= time
     }
@@ -308,6 +314,23 @@ mod tests {
         assert!(activity.is_idle_for(FAREWELL));
         let _exchange = activity.begin(false, Instant::now() + LIMITS.request);
         assert!(!activity.is_idle_for(FAREWELL));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_gets_its_time_to_end_however_long_it_has_been_idle() {
+        let activity = Rc::new(Activity::new());
+        drop(activity.begin(false, Instant::now() + LIMITS.request));
+        pass(30).await;
+        activity.part();
+        // What comes now may become a request.
+        activity.moved(true);
+        pass(4).await;
+        activity.part();
+        assert!(!activity.is_overdue_to_part());
+        pass(1).await;
+        assert!(activity.is_overdue_to_part());
+        let _exchange = activity.begin(false, Instant::now() + LIMITS.request);
+        assert!(!activity.is_overdue_to_part());
     }
 
     #[tokio::test(start_paused = true)]

@@ -17,11 +17,12 @@ use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::service::Service;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep_until};
 
 use super::Phase;
-use super::activity::{Activity, FAREWELL, LINGER, Limits, Look, UnderWay};
+use super::activity::{Activity, LINGER, Limits, Look, UnderWay};
 use super::aside::Aside;
 use super::http1::{Client, Common};
 use super::version::Connection;
@@ -29,9 +30,26 @@ use crate::clock::turn;
 use crate::incoming::Incoming;
 use crate::proxy::{Proxy, ResponseBody, Tunnel};
 
+/// What a client is connected by.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Makes its end look like a break, where the system can do that.
+    fn reset(&self);
+}
+
+impl Stream for TcpStream {
+    fn reset(&self) {
+        // Without the option the connection ends as others do.
+        let _ = self.set_zero_linger();
+    }
+}
+
+impl Stream for UnixStream {
+    fn reset(&self) {}
+}
+
 /// Serves one connection to its end.
 pub(super) async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    stream: impl Stream,
     proxy: Proxy,
     common: Rc<Common>,
     limits: Limits,
@@ -44,15 +62,12 @@ pub(super) async fn serve(
     }
 }
 
-async fn serve_http<T>(
+async fn serve_http<T: Stream>(
     stream: T,
     exchanges: Exchanges,
     limits: Limits,
     phase: watch::Receiver<Phase>,
-) -> Option<(Box<Tunnel>, Client<T>)>
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+) -> Option<(Box<Tunnel>, Client<T>)> {
     let activity = Rc::clone(&exchanges.activity);
     let mut connection = pin!(Connection::new(stream, exchanges));
     let mut call = Aside::new(next_call(activity.next_look(&limits), phase));
@@ -67,8 +82,7 @@ where
             Call::Ended => return None,
             Call::Look => match activity.look(&limits) {
                 Look::Close => return None,
-                // Asked to end, and nothing is under way that would be cut off.
-                _ if parting && activity.is_idle_for(FAREWELL) => return None,
+                _ if activity.is_overdue_to_part() => return None,
                 Look::Again if !parting => activity.next_look(&limits),
                 Look::Again | Look::Farewell => {
                     activity.part();
@@ -81,7 +95,9 @@ where
             Call::Drain if parting => activity.linger(),
             Call::Drain => {
                 activity.part();
-                if !activity.may_be_asked() {
+                // In HTTP/1 the answer says so, or if it is on its way already, that to a request which the
+                // client may send before it can know.
+                if activity.is_multiplexed() {
                     connection.graceful_shutdown();
                 }
                 activity.linger()

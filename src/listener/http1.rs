@@ -22,7 +22,6 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body as _, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use self::answer::Answering;
@@ -30,7 +29,7 @@ use self::date::Date;
 use self::head::Facts;
 pub(super) use self::wire::Client;
 use self::wire::{NextRequest, Wire};
-use super::connection::Exchanges;
+use super::connection::{Exchanges, Stream};
 use super::turnstile::Turnstile;
 use crate::http1::ReadRoom;
 use crate::proxy::{Tunnel, Unreadable};
@@ -66,7 +65,7 @@ pub(super) struct Connection<T> {
     serving: Pin<Box<dyn Future<Output = Option<Box<Tunnel>>>>>,
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
+impl<T: Stream> Connection<T> {
     /// A connection on which `first` has been read already.
     pub(super) fn new(io: T, first: Bytes, exchanges: Exchanges) -> Self {
         let wire =
@@ -81,7 +80,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Connection<T> {
+impl<T: Stream> Future for Connection<T> {
     type Output = Option<(Box<Tunnel>, Client<T>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -103,10 +102,7 @@ enum Next {
     Tunnel(Box<Tunnel>),
 }
 
-async fn serve<T>(wire: Rc<Wire<T>>, exchanges: Exchanges) -> Option<Box<Tunnel>>
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+async fn serve<T: Stream>(wire: Rc<Wire<T>>, exchanges: Exchanges) -> Option<Box<Tunnel>> {
     loop {
         let next = match poll_fn(|cx| wire.poll_request(cx)).await {
             Ok(None) => return None,
@@ -139,10 +135,7 @@ where
 }
 
 /// One exchange, from the head of its request to the last byte of its answer.
-async fn exchange<T>(wire: &Wire<T>, exchanges: &Exchanges, request: NextRequest) -> Next
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+async fn exchange<T: Stream>(wire: &Wire<T>, exchanges: &Exchanges, request: NextRequest) -> Next {
     let NextRequest { head, body, facts } = request;
     let (started, deadline, mut under_way) = exchanges.begin(false);
     let answer = exchanges.proxy.handle(head, body, started, deadline, &mut under_way).await;
@@ -154,6 +147,9 @@ where
         wire.put_body(&mut answering, data);
     }
     if poll_fn(|cx| wire.poll_answer(&mut answering, &mut body, cx)).await.is_err() {
+        if answering.ends_with_connection() {
+            wire.reset();
+        }
         return Next::Cut;
     }
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
@@ -164,15 +160,12 @@ where
     drop(body);
     match poll_fn(|cx| Poll::Ready(wire.end_message(cx))).await {
         true if answering.is_persistent() => Next::Request,
-        ended => Next::End { unread: !ended },
+        ended => Next::End { unread: !ended || poll_fn(|cx| Poll::Ready(wire.has_more(cx))).await },
     }
 }
 
 /// Answers what is no request.
-async fn refuse<T>(wire: &Wire<T>, unreadable: Unreadable) -> Next
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+async fn refuse<T: Stream>(wire: &Wire<T>, unreadable: Unreadable) -> Next {
     let (head, data) = unreadable.response().into_parts();
     let hint = SizeHint::with_exact(data.len() as u64);
     let mut answering: Answering = wire.begin_answer(&head, &hint, Facts::default(), true);

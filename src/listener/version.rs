@@ -11,9 +11,9 @@ use bytes::{Bytes, BytesMut};
 use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt as _};
 
-use super::connection::{Exchanges, Watched};
+use super::connection::{Exchanges, Stream, Watched};
 use super::http1::{self, Client};
 use crate::proxy::Tunnel;
 
@@ -33,7 +33,7 @@ pub(super) enum Connection<T> {
     Http2(Pin<Box<http2::Connection<Watched<T>, Exchanges, Local>>>),
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
+impl<T: Stream> Connection<T> {
     pub(super) fn new(stream: T, exchanges: Exchanges) -> Self {
         Self::Unknown { start: Some((stream, exchanges)), first: BytesMut::new() }
     }
@@ -48,7 +48,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Connection<T> {
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Future for Connection<T> {
+impl<T: Stream> Future for Connection<T> {
     type Output = Option<(Box<Tunnel>, Client<T>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
@@ -94,10 +94,11 @@ fn poll_is_http2(
     }
 }
 
-fn http2<T>(stream: T, first: Bytes, exchanges: Exchanges) -> http2::Connection<Watched<T>, Exchanges, Local>
-where
-    T: AsyncRead + AsyncWrite + Unpin + 'static,
-{
+fn http2<T: Stream>(
+    stream: T,
+    first: Bytes,
+    exchanges: Exchanges,
+) -> http2::Connection<Watched<T>, Exchanges, Local> {
     let io = Watched::new(stream, first, Rc::clone(&exchanges.activity));
     let mut builder = http2::Builder::new(Local);
     builder

@@ -1,10 +1,13 @@
 //! One current-thread runtime per core, each with its own socket and its own proxy.
 
 use std::cell::Cell;
+use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
+use std::task::Poll;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -12,6 +15,7 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
+use tokio::task::{unconstrained, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
@@ -137,6 +141,8 @@ impl Worker {
         };
         let _ = started.send(Ok(()));
         runtime.block_on(self.serve(acceptor));
+        // A name that is still being looked up holds nobody up.
+        runtime.shutdown_background();
     }
 
     async fn serve(mut self, acceptor: Acceptor) {
@@ -145,15 +151,31 @@ impl Worker {
         let sweeper = tokio::task::spawn_local(sweep(proxy.clone(), Rc::clone(&common)));
         let mut phase = self.phase.clone();
         tokio::select! {
-            () = self.accept_all(&acceptor, &proxy, &common, &open) => {}
+            biased;
             _ = phase.wait_for(|phase| *phase != Phase::Serving) => {}
+            () = self.accept_all(&acceptor, &proxy, &common, &open) => {}
         }
+        self.accept_those_who_wait(&acceptor, &proxy, &common, &open).await;
         drop(acceptor);
         tokio::select! {
             () = open.none() => {}
             _ = self.phase.wait_for(|phase| *phase == Phase::Ended) => {}
         }
         sweeper.abort();
+    }
+
+    /// The system has connected them, and would reset them when the socket is closed.
+    async fn accept_those_who_wait(
+        &self,
+        acceptor: &Acceptor,
+        proxy: &Proxy,
+        common: &Rc<Common>,
+        open: &Rc<Open>,
+    ) {
+        // Goes on when the runtime has asked what has come.
+        yield_now().await;
+        let mut all = pin!(unconstrained(self.accept_all(acceptor, proxy, common, open)));
+        poll_fn(|cx| Poll::Ready(all.as_mut().poll(cx).is_ready())).await;
     }
 
     async fn accept_all(&self, acceptor: &Acceptor, proxy: &Proxy, common: &Rc<Common>, open: &Rc<Open>) {

@@ -1,15 +1,20 @@
 //! Signals: an orderly end, and a new configuration without an end.
 
+use std::future::{pending, poll_fn};
 use std::net::TcpStream;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::thread;
 
-use crate::support::client::Request;
+use crate::support::DEADLINE;
+use crate::support::client::{Request, connect};
 use crate::support::config::Config;
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
-use crate::support::http::Answer;
+use crate::support::http::{Answer, Fields, Framing};
+use crate::support::in_process::InProcess;
 use crate::support::partner::Partner;
 
 /// A partner with a path, `/held`, that answers when the gate is opened.
@@ -69,6 +74,86 @@ fn s56_no_request_on_a_kept_connection_is_lost_in_a_drain() {
         }
     });
     assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn s56_who_is_connected_when_accepting_ends_is_answered() {
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let gateway = InProcess::before(&partner, |config| config);
+    gateway.serves("/before");
+    // The only runtime stands still, so that the system alone takes the connections.
+    let held = gate.clone();
+    gateway.at_the_next_look(move || held.wait());
+    let address = gateway.address.clone();
+    let first = thread::spawn(move || Request::get("/first").send(&address));
+    gate.await_arrivals(1);
+    let waiting: Vec<_> = (0..20)
+        .map(|_| {
+            let mut client = connect(&gateway.address);
+            client.send(&Request::post("/x", "abc").to_bytes()).unwrap();
+            client
+        })
+        .collect();
+    let InProcess { control, workers, .. } = gateway;
+    let in_time = control.block_on(async {
+        let mut drain = pin!(workers.drain(DEADLINE, pending()));
+        assert!(poll_fn(|cx| Poll::Ready(drain.as_mut().poll(cx))).await.is_pending());
+        gate.open();
+        drain.await
+    });
+    assert!(in_time);
+    assert_eq!(first.join().unwrap().status, 200);
+    for mut client in waiting {
+        let answer = client.answer("POST").unwrap();
+        assert_eq!((answer.status, answer.fields.get("connection")), (200, Some("close")));
+    }
+    assert_eq!(partner.seen_at("/x").len(), 20);
+}
+
+#[test]
+fn s56_a_request_after_an_answer_that_could_not_say_that_it_is_the_last_is_answered() {
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let held = gate.clone();
+    partner.on("/long", move |x| {
+        x.begin_chunked(200, &[])?;
+        x.chunk(b"half")?;
+        held.wait();
+        x.chunk(b"rest")?;
+        x.raw(b"0\r\n\r\n")
+    });
+    let mut gateway = Gateway::before(&partner);
+    let mut client = gateway.connect();
+    client.send(&Request::get("/long").to_bytes()).unwrap();
+    let head = client.head().unwrap().unwrap();
+    let mut framing = Framing::of_answer(&head, "GET");
+    let mut trailers = Fields::default();
+    assert_eq!(client.part(&mut framing, &mut trailers).unwrap().unwrap(), b"half");
+    gateway.sigterm();
+    eventually("no new connections", || TcpStream::connect(gateway.proxy_addr().tcp()).is_err());
+    gate.open();
+    assert_eq!(client.part(&mut framing, &mut trailers).unwrap().unwrap(), b"rest");
+    assert_eq!(client.part(&mut framing, &mut trailers).unwrap(), None);
+    let last = client.exchange(&Request::post("/pay", "abc"));
+    assert_eq!((last.status, last.fields.get("connection")), (200, Some("close")));
+    assert_eq!(partner.seen_at("/pay").len(), 1);
+    assert_eq!(gateway.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn s56_a_name_that_is_being_looked_up_holds_no_end_up() {
+    let (partner, gate, over) = (Partner::new(), Gate::shut(), Gate::shut());
+    over.open();
+    let gateway = InProcess::before(&partner, |config| config);
+    gateway.serves("/before");
+    // As the system's resolver does it when its servers are silent.
+    let (held, end) = (gate.clone(), over.clone());
+    let look_up = move || [held, end].iter().for_each(Gate::wait);
+    gateway.at_the_next_look(move || drop(tokio::task::spawn_blocking(look_up)));
+    gateway.serves("/x");
+    gate.await_arrivals(1);
+    gateway.end();
+    assert_eq!(over.arrivals(), 0, "it was waited for");
+    gate.open();
 }
 
 #[test]

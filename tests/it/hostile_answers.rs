@@ -83,6 +83,24 @@ fn s44_a_close_in_the_middle_of_an_answer_is_a_break_for_the_client() {
 }
 
 #[test]
+fn s44_a_client_of_http_1_0_sees_a_break_where_only_the_end_of_the_connection_tells() {
+    let partner = Partner::new();
+    let gate = Gate::shut();
+    let gateway = Gateway::before(&partner);
+    for path in break_off(&partner, &gate) {
+        let mut client = gateway.connect();
+        client.send(format!("GET {path} HTTP/1.0\r\nHost: a.test\r\n\r\n").as_bytes()).unwrap();
+        let head = client.head().unwrap().unwrap();
+        let mut framing = Framing::of_answer(&head, "GET");
+        let first = client.part(&mut framing, &mut Fields::default()).unwrap();
+        assert_eq!(first.as_deref(), Some(&b"half"[..]), "{path}");
+        gate.open();
+        let rest = client.part(&mut framing, &mut Fields::default());
+        assert!(rest.is_err(), "{path}: {rest:?}");
+    }
+}
+
+#[test]
 fn s44_a_close_without_close_notify_is_a_break_whatever_the_framing() {
     let partner = Partner::over_tls();
     let gate = Gate::shut();

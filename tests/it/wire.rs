@@ -5,10 +5,34 @@ use std::io::{Read as _, Write as _};
 
 use crate::support::client::Request;
 use crate::support::config::Config;
+use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
 use crate::support::partner::Partner;
+
+#[test]
+fn the_last_answer_is_not_lost_to_a_client_that_has_sent_more_than_its_last_request() {
+    let partner = Partner::new();
+    let gateway = Gateway::before(&partner);
+    // More than is read at a time, so that some of it is still unread in the system at the end.
+    let more = Request::post("/x", vec![b'x'; 200_000]).to_bytes();
+    let last = Request::get("/last").with("Connection", "close").to_bytes();
+    for behind in [&b"\r\n"[..], &more] {
+        let mut client = std::net::TcpStream::connect(gateway.proxy_addr().tcp()).unwrap();
+        client.write_all(&[&last, behind].concat()).unwrap();
+        let mut answer = Vec::new();
+        client.read_to_end(&mut answer).unwrap();
+        assert!(answer.starts_with(b"HTTP/1.1 200"), "{:?}", String::from_utf8_lossy(&answer));
+        let _ = client.shutdown(std::net::Shutdown::Write);
+        eventually("the connection has ended", || {
+            gateway.metric("bearerd_connections", &[("side", "client")]) == Some(0.0)
+        });
+        // A reset takes with it what the client has not read, with most systems.
+        assert!(client.take_error().unwrap().is_none(), "it was reset");
+    }
+    assert_eq!((partner.seen_at("/last").len(), partner.seen_at("/x").len()), (2, 0));
+}
 
 #[test]
 fn a_request_without_a_path_in_http2_is_a_400() {

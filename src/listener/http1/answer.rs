@@ -177,6 +177,11 @@ impl Answering {
         self.state == State::Open
     }
 
+    /// Whether the end of the connection is the end of the body.
+    pub(super) fn ends_with_connection(&self) -> bool {
+        self.framing == Framing::UntilClose
+    }
+
     pub(super) fn is_broken(&self) -> bool {
         self.state == State::Broken
     }

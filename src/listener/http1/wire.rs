@@ -12,6 +12,7 @@ use http_body::{Body, SizeHint};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::super::activity::Activity;
+use super::super::connection::Stream;
 use super::super::turnstile::Place;
 use super::Common;
 use super::answer::Answering;
@@ -257,6 +258,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         false
     }
 
+    /// Whether the client has sent something behind its last message.
+    pub(super) fn has_more(&self, cx: &mut Context<'_>) -> bool {
+        let state = &mut *self.state.borrow_mut();
+        !state.buffer.is_empty()
+            || matches!(self.common.room.poll_read(&mut state.io, cx), Poll::Ready(Ok(more)) if !more.is_empty())
+    }
+
     /// Tells the client that nothing follows.
     pub(super) fn poll_shutdown(&self, cx: &mut Context<'_>) -> Poll<()> {
         Pin::new(&mut self.state.borrow_mut().io).poll_shutdown(cx).map(drop)
@@ -267,6 +275,14 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         let state = &mut *self.state.borrow_mut();
         while matches!(ready!(self.common.room.poll_read(&mut state.io, cx)), Ok(more) if !more.is_empty()) {}
         Poll::Ready(())
+    }
+}
+
+impl<T: Stream> Wire<T> {
+    /// Makes the end of the connection look like a break: nothing else tells that the answer is not
+    /// whole.
+    pub(super) fn reset(&self) {
+        self.state.borrow().io.reset();
     }
 }
 

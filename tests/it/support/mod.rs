@@ -10,6 +10,7 @@ pub(crate) mod gate;
 pub(crate) mod gateway;
 pub(crate) mod http;
 pub(crate) mod http2;
+pub(crate) mod in_process;
 pub(crate) mod issuer;
 pub(crate) mod load;
 pub(crate) mod network;

@@ -41,6 +41,10 @@ mod listener {
         Serving,
     }
 
+    impl connection::Stream for DuplexStream {
+        fn reset(&self) {}
+    }
+
     pub(crate) async fn serve(stream: DuplexStream, proxy: Proxy, phase: watch::Receiver<Phase>) {
         let time = Duration::from_secs(60);
         let limits = activity::Limits { header: time, idle: time, request: time, still: time };
