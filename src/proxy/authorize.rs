@@ -66,6 +66,7 @@ impl Authorizer {
         body: &mut Replay,
         exchange: &mut Record,
     ) -> Result<Answer<AnswerBody>, Problem> {
+        body.collect().await.map_err(|_| Problem::BrokenBody)?;
         let token = match self.in_use() {
             Some(token) if !self.is_a_risk(&token, body) => token,
             // In a box, because it is rare and would make every exchange's state larger.
@@ -190,7 +191,7 @@ impl Authorizer {
     ) -> Result<Answer<AnswerBody>, Problem> {
         let mut left = RESENDS;
         let error = loop {
-            let data = body.attempt().await.map_err(|_| Problem::BrokenBody)?;
+            let data = body.attempt().map_err(|_| Problem::BrokenBody)?;
             let sent_at = Instant::now();
             let result = self.upstream.send(request, token, data).await;
             let took = turn::now().duration_since(sent_at);

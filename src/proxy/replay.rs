@@ -83,14 +83,22 @@ impl Replay {
         matches!(self, Self::Stream(_))
     }
 
-    /// The body for the next attempt; collects a short one first, at which moment a client that
-    /// expects `100 Continue` gets it.
-    pub(super) async fn attempt(&mut self) -> Result<RequestBody, BodyError> {
+    /// Collects a short body, at which moment a client that expects `100 Continue` gets it. Comes before
+    /// the first attempt, and before its token is taken: what a client takes its time for may take longer
+    /// than a token lives.
+    pub(super) async fn collect(&mut self) -> Result<(), BodyError> {
         if let Self::Short { .. } = self {
-            *self = std::mem::replace(self, Self::Empty).collect().await?;
+            *self = std::mem::replace(self, Self::Empty).collected().await?;
         }
+        Ok(())
+    }
+
+    /// The body for the next attempt.
+    pub(super) fn attempt(&mut self) -> Result<RequestBody, BodyError> {
         Ok(match self {
-            Self::Empty | Self::Short { .. } => RequestBody::Empty,
+            Self::Empty => RequestBody::Empty,
+            // It must not be taken for one that is not there.
+            Self::Short { .. } => return Err(BodyError),
             Self::Held { data, .. } => RequestBody::Whole(data.clone()),
             // A body that broke off has no end, and must not be given one.
             Self::Stream(stream) if stream.tee.borrow().broken => return Err(BodyError),
@@ -98,7 +106,7 @@ impl Replay {
         })
     }
 
-    async fn collect(self) -> Result<Self, BodyError> {
+    async fn collected(self) -> Result<Self, BodyError> {
         let Self::Short { mut body, length, reservation } = self else { return Ok(self) };
         let (mut data, mut small, mut taken) = (VecDeque::new(), BytesMut::new(), 0);
         while let Some(frame) = body.frame().await {
@@ -177,7 +185,7 @@ struct Tee {
     body: IdleLimited<Incoming>,
     length: Option<u64>,
     limits: Limits,
-    /// In one piece for each attempt, as small parts are in [`Replay::collect`].
+    /// In one piece for each attempt, as small parts are in [`Replay::collected`].
     held: Vec<Bytes>,
     /// What the attempt that is under way adds to it.
     fresh: BytesMut,

@@ -18,6 +18,24 @@ fn chunked(path: &str, body: &[u8]) -> Request {
 }
 
 #[test]
+fn the_token_is_that_of_the_moment_at_which_a_slow_body_has_come() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).with_admin_socket());
+    let mut client = gateway.connect();
+    let slow = "POST /slow HTTP/1.1\r\nHost: a.test\r\nExpect: 100-continue\r\nContent-Length: 6\r\n\r\n";
+    client.send(slow.as_bytes()).unwrap();
+    // Which says that the body is waited for.
+    assert!(client.head().unwrap().unwrap().start.contains(" 100 "));
+    let generation = gateway.generation();
+    partner.revoke_access();
+    assert_eq!(gateway.admin(&Request::post("/partners/acme/refresh", "")).status, 200);
+    gateway.await_generation(generation + 1);
+    client.send(b"abcdef").unwrap();
+    assert_eq!(client.answer("POST").unwrap().status, 200);
+    assert_eq!((partner.rejected(), partner.only().body), (0, b"abcdef".to_vec()));
+}
+
+#[test]
 fn a_401_is_invisible_and_the_body_is_the_same_to_the_byte() {
     let partner = Partner::new();
     let gateway = Gateway::before(&partner);
