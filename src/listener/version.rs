@@ -23,6 +23,12 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// How much is read to see what it is, in bytes.
 const FIRST: usize = 2048;
 
+/// How many exchanges a connection carries at once in HTTP/2, and how much a client may send on each of
+/// them before it is read, in bytes. On all together it may send as much, so that a partner that does
+/// not read one of them keeps no other waiting.
+const STREAMS: u32 = 100;
+const STREAM_WINDOW: u32 = 64 * 1024;
+
 /// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
 pub(super) enum Connection<T> {
     /// Too little has come.
@@ -104,9 +110,9 @@ fn http2<T: Stream>(
     builder
         .timer(TokioTimer::new())
         // What a connection may make bearerd hold: for each stream, and in all.
-        .max_concurrent_streams(100)
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
+        .max_concurrent_streams(STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAMS * STREAM_WINDOW)
         .max_send_buf_size(64 * 1024)
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));

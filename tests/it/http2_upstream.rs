@@ -1,20 +1,28 @@
 //! HTTP/2 towards the partner: how it is agreed on, what is said in it, and gRPC from end to end.
 
 use std::future::poll_fn;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::Reason;
 use http::{HeaderMap, HeaderValue, Request as Head};
 use rustix::process::{Resource, Rlimit, getrlimit, prlimit};
+use socket2::SockRef;
 
 use crate::support::client::Request;
+use crate::support::config::Config;
+use crate::support::frames::{self, Frames, Said};
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
 use crate::support::http2::{Http2Partner, connect, fields, grpc, message, part, runtime, send};
-use crate::support::partner::CODE;
+use crate::support::partner::{CODE, Partner};
 use crate::support::partner_frames::{self, Field};
+use crate::support::raw_peer::RawPeer;
 use crate::support::secrets::marked;
 use crate::support::vitals::descriptors;
 use crate::support::{eventually, noise, sha256};
@@ -445,6 +453,129 @@ fn nobody_sends_further_ahead_than_the_other_one_reads() {
         assert_eq!(response.await.unwrap().status(), 200);
         assert_eq!(received.load(Ordering::SeqCst), data.len());
     });
+}
+
+/// Streams of one client that takes no byte of any body, for `path`; their heads have come.
+fn paused(gateway: &Gateway, path: &str, count: u32) -> Frames {
+    let mut client = Frames::connect(gateway.proxy_addr().tcp());
+    let no_window = [0, 4, 0, 0, 0, 0];
+    client.send(&frames::frame(frames::SETTINGS, 0, 0, &no_window)).unwrap();
+    let head = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", path)];
+    let ends = frames::END_HEADERS | frames::END_STREAM;
+    for stream in 0..count {
+        client.send(&frames::frame(frames::HEADERS, ends, 2 * stream + 1, &frames::block(&head))).unwrap();
+    }
+    for _ in 0..count {
+        let said = client.next().unwrap();
+        assert!(matches!(said, Said::Status(_, 200)), "{said:?}");
+    }
+    client
+}
+
+#[test]
+fn s59_clients_that_do_not_read_keep_no_other_from_its_answer() {
+    const WINDOW: usize = 64 * 1024;
+    let partner = Http2Partner::new();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    partner.on("/large", move |mut call| {
+        let sent = Arc::clone(&counted);
+        async move {
+            let mut stream = call.begin(200, &[], false);
+            send(&mut stream, vec![b'x'; 2 * WINDOW].into(), &sent).await;
+        }
+    });
+    let gateway = before(&partner);
+    const PAUSED: usize = 50;
+    let _client = paused(&gateway, "/large", PAUSED as u32);
+    eventually("each could send what it may", || sent.load(Ordering::SeqCst) >= PAUSED * WINDOW);
+    assert_eq!(gateway.post("/x", "abc").status, 200);
+    assert_eq!(partner.connections(), 1);
+}
+
+#[test]
+fn s59_small_pieces_that_a_client_does_not_read_end_no_connection() {
+    const PIECES: usize = 2000;
+    let partner = Http2Partner::new();
+    let sent = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&sent);
+    partner.on("/events", move |mut call| {
+        let sent = Arc::clone(&counted);
+        async move {
+            let mut stream = call.begin(200, &[], false);
+            for _ in 0..PIECES {
+                send(&mut stream, Bytes::from_static(b"data: an event of thirty bytes"), &sent).await;
+                tokio::task::yield_now().await;
+            }
+            call.reset().await;
+        }
+    });
+    let gateway = before(&partner);
+    let mut client = paused(&gateway, "/events", 4);
+    eventually("all has been sent", || sent.load(Ordering::SeqCst) == 4 * PIECES * 30);
+    assert_eq!(gateway.post("/x", "abc").status, 200);
+    assert_eq!(partner.connections(), 1);
+    // What has been held is there.
+    let window = 100_u32.to_be_bytes();
+    client.send(&frames::frame(frames::WINDOW_UPDATE, 0, 1, &window)).unwrap();
+    let said = client.next().unwrap();
+    assert!(matches!(&said, Said::Data(1, data) if data.starts_with(b"data: an event")), "{said:?}");
+}
+
+#[test]
+fn s59_uploads_that_nobody_takes_yet_keep_no_other_waiting() {
+    const WINDOW: usize = 64 * 1024;
+    const UPLOADS: usize = 50;
+    let partner = Partner::new();
+    // Without a token nobody takes the bodies, whose length is not known.
+    let gate = partner.hold_refreshes();
+    let gateway = Gateway::spawn(&Config::to(&partner).set("server.token_timeout", "30s"));
+    gate.await_arrivals(1);
+    let (sent, runtime) = (Arc::new(AtomicUsize::new(0)), runtime());
+    let mut client = runtime.block_on(connect(gateway.proxy_addr()));
+    let uploads: Vec<_> = (0..UPLOADS)
+        .map(|_| {
+            let head = Head::post("http://a.test/x").body(()).unwrap();
+            let (answer, mut stream) = client.send_request(head, false).unwrap();
+            let sent = Arc::clone(&sent);
+            runtime.spawn(async move {
+                assert!(send(&mut stream, vec![b'x'; 2 * WINDOW].into(), &sent).await);
+                stream.send_data(Bytes::new(), true).unwrap();
+                answer.await.unwrap().status()
+            })
+        })
+        .collect();
+    eventually("each could send what it may", || sent.load(Ordering::SeqCst) >= UPLOADS * WINDOW);
+    gate.open();
+    for upload in uploads {
+        assert_eq!(runtime.block_on(upload).unwrap(), 200);
+    }
+    assert!(partner.seen_at("/x").iter().all(|seen| seen.body.len() == 2 * WINDOW));
+}
+
+#[test]
+fn a_connection_that_is_reset_at_once_is_told_so_and_not_waited_for() {
+    let tokens = Partner::new();
+    let address = tokens.address();
+    let peer = RawPeer::doing(move |stream| {
+        let mut first = [0; 3];
+        if stream.read_exact(&mut first).is_err() || &first == b"PRI" {
+            return SockRef::from(&*stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+        // A token call, which is in HTTP/1.1.
+        let mut onward = TcpStream::connect(address).unwrap();
+        onward.write_all(&first).unwrap();
+        let (mut back, mut to) = (onward.try_clone().unwrap(), stream.try_clone().unwrap());
+        let answers = thread::spawn(move || io::copy(&mut back, &mut to));
+        let _ = io::copy(stream, &mut onward);
+        let _ = onward.shutdown(Shutdown::Both);
+        let _ = answers.join();
+    });
+    let config = Config::to(&tokens).set("partner.base_url", format!("http://{}", peer.address()));
+    let gateway = Gateway::start(&config.set("partner.http2", true));
+    let answer = gateway.get("/x");
+    answer.assert_problem(502);
+    assert_eq!(answer.fields.get("proxy-status"), Some("bearerd; error=connection_refused"));
 }
 
 #[test]

@@ -20,9 +20,13 @@ use crate::upstream::{Counted, ExchangeError};
 /// How many streams a connection carries at once, if the partner does not want fewer.
 const MAX_STREAMS: usize = 100;
 
-/// What the partner may send before it is read: on a stream, and on all of them together, in bytes.
+/// What the partner may send before it is read, on a stream and on all of them together, in bytes: a
+/// client that does not read must not keep the others from their answers.
 const STREAM_WINDOW: u32 = 64 * 1024;
-const CONNECTION_WINDOW: u32 = 1024 * 1024;
+const CONNECTION_WINDOW: u32 = MAX_STREAMS as u32 * STREAM_WINDOW;
+/// What small frames may take beyond what is in them before they are read, in bytes, each 256 less its
+/// length. Frames of 52 bytes or more cannot exceed it; the connection ends when it is exceeded.
+const FRAMING: usize = 4 * CONNECTION_WINDOW as usize;
 /// How much of a request may wait to leave before no more of it is taken, in bytes.
 const SEND_BUFFER: usize = 64 * 1024;
 /// The longest header of an answer, in bytes.
@@ -30,9 +34,11 @@ const MAX_HEADER: u32 = 128 * 1024;
 
 /// How often it is looked whether a connection with exchanges on it is silent.
 const LOOK: Duration = Duration::from_secs(20);
-/// After how many looks a connection that is still silent is asked again. Not sooner, because there
-/// are partners that take more than one ping in five minutes of silence for an attack.
+/// After how many looks a connection that is still silent is asked again.
 const LOOKS_UNTIL_AGAIN: u32 = 15;
+/// How often one that is still silent is asked sooner, because more exchanges have begun on it. No more,
+/// because there are partners that take the fourth ping in five minutes of silence for an attack.
+const SOONER: u32 = 2;
 /// How long the answer to a ping may take.
 const PONG: Duration = Duration::from_secs(15);
 
@@ -50,22 +56,28 @@ pub(in crate::upstream) struct Connection {
 struct State {
     /// How many are open.
     streams: Cell<usize>,
+    /// Grows with every one that is opened.
+    opened: Cell<u64>,
     /// Since when there has been none, if there is none.
     idle_since: Cell<Instant>,
     /// Held while there is none.
     idle_place: Cell<Option<IdlePlace>>,
     /// Its task has ended.
     over: Cell<bool>,
+    /// Why, if the connection broke.
+    broken: Cell<Option<io::Error>>,
 }
 
 impl Default for State {
     fn default() -> Self {
         Self {
             streams: Cell::default(),
+            opened: Cell::default(),
             idle_since: Cell::new(Instant::now()),
             // It is made for an exchange that is about to begin.
             idle_place: Cell::default(),
             over: Cell::default(),
+            broken: Cell::default(),
         }
     }
 }
@@ -85,20 +97,24 @@ impl Connection {
         let (requests, mut connection) = builder().handshake::<_, Bytes>(io).await.map_err(broken)?;
         let pings = connection.ping_pong();
         let alive = keep_alive(Rc::clone(&wire), Rc::clone(&state), pings);
-        let its_state = Rc::clone(&state);
+        let (its_state, its_wire) = (Rc::clone(&state), Rc::clone(&wire));
         tokio::task::spawn_local(async move {
             tokio::select! {
                 // The exchanges on it learn what went wrong, and know better what it means.
-                _ = connection => {}
+                ended = connection => its_state.broken.set(ended.err().and_then(h2::Error::into_io)),
                 () = alive => {}
             }
             its_state.over.set(true);
+            its_wire.end();
             drop(counted);
         });
         let connection = Self { requests: RefCell::new(Some(requests)), wire, state, room };
         connection.wire.begun().await;
-        // What came was the end, or is no HTTP/2.
-        if connection.state.over.get() { Err(ConnectError::NoHttp2) } else { Ok(connection) }
+        if !connection.state.over.get() {
+            return Ok(connection);
+        }
+        // What came was the end, or is no HTTP/2, unless the connection broke.
+        Err(connection.state.broken.take().map_or(ConnectError::NoHttp2, ConnectError::Tcp))
     }
 
     /// Whether more exchanges may begin on it: the partner has not announced its end.
@@ -129,7 +145,8 @@ impl Connection {
         // One that is to be closed is not in the pool any more.
         let mut requests = requests.ok_or(ExchangeError::Incomplete)?;
         let (response, stream) = requests.send_request(request, ends)?;
-        self.state.streams.set(self.state.streams.get() + 1);
+        self.state.streams.update(|streams| streams + 1);
+        self.state.opened.update(|opened| opened.wrapping_add(1));
         self.state.idle_place.take();
         Ok(Opened { response, stream, slot: Slot { connection: Rc::clone(self), writes } })
     }
@@ -148,6 +165,7 @@ fn builder() -> Builder {
         .initial_max_send_streams(MAX_STREAMS)
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
+        .data_frame_budget(FRAMING)
         .max_send_buffer_size(SEND_BUFFER)
         .max_header_list_size(MAX_HEADER);
     builder
@@ -157,15 +175,18 @@ fn builder() -> Builder {
 /// nothing comes.
 async fn keep_alive(wire: Rc<Wire>, state: Rc<State>, pings: Option<PingPong>) {
     let Some(mut pings) = pings else { return std::future::pending().await };
-    let (mut seen, mut silent) = (wire.reads(), 0);
+    let (mut seen, mut opened, mut silent, mut sooner) = (wire.reads(), 0, 0, 0);
     loop {
         sleep(LOOK).await;
         let waits = wire.reads() == seen && state.streams.get() > 0;
-        silent = if waits { silent + 1 } else { 0 };
-        if silent % LOOKS_UNTIL_AGAIN == 1
-            && !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_)))
-        {
-            return;
+        (silent, sooner) = if waits { (silent + 1, sooner) } else { (0, 0) };
+        let again = silent > 1 && sooner < SOONER && state.opened.get() != opened;
+        if again || silent % LOOKS_UNTIL_AGAIN == 1 {
+            sooner += u32::from(again);
+            opened = state.opened.get();
+            if !matches!(timeout(PONG, pings.ping(Ping::opaque())).await, Ok(Ok(_))) {
+                return;
+            }
         }
         seen = wire.reads();
     }
@@ -246,6 +267,37 @@ mod tests {
         assert_eq!(begun.elapsed(), LOOK + PONG);
         let (near, _far) = tokio::io::duplex(1024);
         assert!(is_alive_after(HOUR, 0, near).await, "nobody waits for it");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_partner_that_vanishes_after_a_ping_is_given_up_when_more_is_asked_of_it() {
+        let (near, far) = tokio::io::duplex(1024);
+        let (wire, state) = (Rc::<Wire>::default(), Rc::<State>::default());
+        state.streams.set(1);
+        let io = Watched::new(near, Rc::clone(&wire));
+        let (_requests, mut connection) = builder().handshake::<_, Bytes>(io).await.unwrap();
+        let pings = connection.ping_pong();
+        let mut partner = h2::server::handshake(far);
+        let answering = async {
+            let mut partner = (&mut partner).await.unwrap();
+            // It answers the first ping, at the second look, and then it is there no more.
+            let _none = timeout(2 * LOOK + PONG, partner.accept()).await;
+            std::future::pending::<()>().await;
+        };
+        let asking = async {
+            loop {
+                sleep(LOOK + PONG).await;
+                state.opened.update(|opened| opened + 1);
+            }
+        };
+        let begun = Instant::now();
+        tokio::select! {
+            _ = connection => panic!("the connection ended by itself"),
+            () = answering => unreachable!(),
+            () = asking => unreachable!(),
+            () = keep_alive(wire, Rc::clone(&state), pings) => {}
+        }
+        assert!(begun.elapsed() > 2 * LOOK + PONG && begun.elapsed() <= 5 * LOOK, "{:?}", begun.elapsed());
     }
 
     #[tokio::test(start_paused = true)]

@@ -21,9 +21,14 @@ pub(super) struct Wire {
 }
 
 impl Wire {
-    /// Waits until something has come.
+    /// Waits until something has come, or nothing will.
     pub(super) async fn begun(&self) {
         self.begun.notified().await;
+    }
+
+    /// Nothing will come.
+    pub(super) fn end(&self) {
+        self.begun.notify_one();
     }
 
     /// Grows with everything that comes.
