@@ -12,7 +12,8 @@
 //!
 //! 1. [`listener::Workers`] accepts it on one of several current-thread runtimes, each with a
 //!    socket of its own, holds the connection to its time limits, and reads the request: in HTTP/1.1
-//!    with a codec of its own (`listener/http1.rs`), in HTTP/2 with hyper (`listener/version.rs`).
+//!    with a codec of its own (`listener/http1.rs`), in HTTP/2 with hyper (`listener/version.rs`,
+//!    whose tasks `listener/tasks.rs` watches).
 //!    Where more has come than it gets through, exchanges under way go first, and the next begin a
 //!    few at a time (`listener/turnstile.rs`).
 //! 2. [`proxy::Proxy::handle`] counts it, gives it a deadline, and carries it:

@@ -9,6 +9,7 @@ mod aside;
 mod connection;
 mod http1;
 mod socket;
+mod tasks;
 mod turnstile;
 mod version;
 mod workers;

@@ -25,6 +25,7 @@ use super::Phase;
 use super::activity::{Activity, LINGER, Limits, Look, UnderWay};
 use super::aside::Aside;
 use super::http1::{Client, Common};
+use super::tasks::{Progress, Tasks};
 use super::version::Connection;
 use crate::clock::turn;
 use crate::incoming::Incoming;
@@ -55,7 +56,8 @@ pub(super) async fn serve(
     limits: Limits,
     phase: watch::Receiver<Phase>,
 ) {
-    let exchanges = Exchanges { proxy, activity: Rc::new(Activity::new()), common };
+    let (activity, tasks) = (Rc::new(Activity::new()), Tasks::new(limits.still));
+    let exchanges = Exchanges { proxy, activity, common, tasks };
     // A tunnel has a clock of its own.
     if let Some((tunnel, client)) = serve_http(stream, exchanges, limits, phase).await {
         tunnel.carry(client).await;
@@ -130,6 +132,8 @@ pub(super) struct Exchanges {
     pub(super) proxy: Proxy,
     pub(super) activity: Rc<Activity>,
     pub(super) common: Rc<Common>,
+    /// Of HTTP/2.
+    pub(super) tasks: Tasks,
 }
 
 impl Exchanges {
@@ -150,12 +154,13 @@ impl Service<Request<hyper::body::Incoming>> for Exchanges {
 
     fn call(&self, request: Request<hyper::body::Incoming>) -> Self::Future {
         let (started, deadline, mut exchange) = self.begin(true);
-        let proxy = self.proxy.clone();
+        let (proxy, progress) = (self.proxy.clone(), self.tasks.progress());
         Box::pin(async move {
             let (head, body) = request.into_parts();
             let body = Incoming::Library(body);
             let answer = proxy.handle(head.into(), body, started, deadline, &mut exchange).await;
-            Ok(answer.map(|body| Tracked { body, _exchange: exchange }).into())
+            progress.take();
+            Ok(answer.map(|body| Tracked { body, progress, _exchange: exchange }).into())
         })
     }
 }
@@ -163,6 +168,7 @@ impl Service<Request<hyper::body::Incoming>> for Exchanges {
 /// The body of an answer, which knows when the exchange is over.
 pub(super) struct Tracked {
     body: ResponseBody,
+    progress: Rc<Progress>,
     _exchange: UnderWay,
 }
 
@@ -174,7 +180,9 @@ impl Body for Tracked {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        self.progress.take();
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,13 +8,13 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use hyper::rt::Executor;
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::connection::{Exchanges, Stream, Watched};
 use super::http1::{self, Client};
+use super::tasks::Tasks;
 use crate::proxy::Tunnel;
 
 /// What a client of HTTP/2 begins with.
@@ -36,7 +36,7 @@ pub(super) enum Connection<T> {
     /// HTTP/1.1, or what claims to be.
     Http1(http1::Connection<T>),
     /// HTTP/2. In a box, because it is large and seldom.
-    Http2(Pin<Box<http2::Connection<Watched<T>, Exchanges, Local>>>),
+    Http2(Pin<Box<http2::Connection<Watched<T>, Exchanges, Tasks>>>),
 }
 
 impl<T: Stream> Connection<T> {
@@ -104,9 +104,9 @@ fn http2<T: Stream>(
     stream: T,
     first: Bytes,
     exchanges: Exchanges,
-) -> http2::Connection<Watched<T>, Exchanges, Local> {
+) -> http2::Connection<Watched<T>, Exchanges, Tasks> {
     let io = Watched::new(stream, first, Rc::clone(&exchanges.activity));
-    let mut builder = http2::Builder::new(Local);
+    let mut builder = http2::Builder::new(exchanges.tasks.clone());
     builder
         .timer(TokioTimer::new())
         // What a connection may make bearerd hold: for each stream, and in all.
@@ -117,16 +117,6 @@ fn http2<T: Stream>(
         .keep_alive_interval(Some(Duration::from_secs(30)))
         .keep_alive_timeout(Duration::from_secs(20));
     builder.serve_connection(io, exchanges)
-}
-
-/// Runs the tasks of a connection on this thread.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Local;
-
-impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
-    fn execute(&self, task: F) {
-        tokio::task::spawn_local(task);
-    }
 }
 
 #[cfg(test)]

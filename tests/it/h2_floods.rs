@@ -16,6 +16,37 @@ use crate::support::vitals::{most_resident, resident};
 
 const MEBIBYTE: u64 = 1 << 20;
 
+#[test]
+fn s59_a_stream_whose_answer_is_not_taken_is_given_up_among_others_that_are() {
+    let partner = Partner::new();
+    partner.on("/large", |x| x.answer(&Answer::new(200, vec![b'x'; 200_000])));
+    let short = Config::to(&partner).set("server.idle_timeout", "1s").set("server.request_timeout", "1s");
+    let gateway = Gateway::start(&short.set("log.access", "off"));
+    let head = |stream, path| {
+        let fields = [(":method", "GET"), (":scheme", "http"), (":authority", "a.test"), (":path", path)];
+        frame(HEADERS, END_HEADERS | END_STREAM, stream, &block(&fields))
+    };
+    let mut client = Frames::connect(gateway.proxy_addr().tcp());
+    // No room on any stream, so that none of a body is taken.
+    client.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 0])).unwrap();
+    client.send(&head(1, "/large")).unwrap();
+    assert_eq!(client.next().unwrap(), Said::Status(1, 200));
+    let mut streams = (3..).step_by(2);
+    // Others come and go on the connection, whose answers have no body.
+    partner.on("/empty", |x| x.answer(&Answer::new(204, "")));
+    let given_up = loop {
+        let stream = streams.next().unwrap();
+        client.send(&head(stream, "/empty")).unwrap();
+        match client.next().unwrap() {
+            Said::Status(of, 204) => assert_eq!(of, stream),
+            other => break other,
+        }
+    };
+    const CANCEL: u32 = 8;
+    assert_eq!(given_up, Said::Reset(1, CANCEL));
+    assert!(matches!(client.next().unwrap(), Said::Status(_, 204)));
+}
+
 /// Sends `begin`, and then the same again and again until it is enough or nobody takes it any more;
 /// meanwhile others are served. Returns how many pieces were taken.
 fn flood(begin: &[u8], pieces: usize, piece: impl Fn(usize) -> Vec<u8> + Sync) -> (Partner, Gateway, usize) {

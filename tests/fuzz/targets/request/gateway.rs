@@ -32,6 +32,7 @@ mod listener {
     mod aside;
     mod connection;
     mod http1;
+    mod tasks;
     mod turnstile;
     mod version;
 
