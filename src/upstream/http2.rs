@@ -123,6 +123,10 @@ where
         })
     });
     let (mut head, body) = answered.await?.into_parts();
+    // The library has refused what HTTP/2 has no place for; these are for this hop as well.
+    for name in [header::PROXY_AUTHENTICATE, header::PROXY_AUTHORIZATION] {
+        head.headers.remove(name);
+    }
     let upload = (!sent).then(|| {
         // If it fails the partner learns it from the stream's reset, and so does who reads the
         // answer.

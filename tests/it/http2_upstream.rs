@@ -140,6 +140,17 @@ fn a_request_is_the_same_but_for_what_http2_says_otherwise() {
 }
 
 #[test]
+fn what_an_answer_has_for_this_hop_only_is_not_passed_on() {
+    let partner = Http2Partner::new();
+    partner.on("/x", |mut call| async move {
+        call.begin(200, &[("proxy-authenticate", "Basic"), ("www-authenticate", "Basic")], true);
+    });
+    let answer = before(&partner).get("/x");
+    assert_eq!(answer.fields.get("proxy-authenticate"), None);
+    assert_eq!(answer.fields.get("www-authenticate"), Some("Basic"));
+}
+
+#[test]
 fn every_method_and_length_arrives_and_every_answer_returns() {
     let partner = Http2Partner::new();
     partner.on("/echo", |mut call| async move {
