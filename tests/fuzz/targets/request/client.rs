@@ -16,6 +16,8 @@ pub(crate) struct Client {
     reader: AbortHandle,
     received: Rc<RefCell<Vec<u8>>>,
     ended: Rc<Cell<bool>>,
+    /// It has sent what looks like a token, which an answer may have from there.
+    sent_one: bool,
 }
 
 /// What has come so far.
@@ -26,16 +28,22 @@ struct Answers {
     unclear: bool,
 }
 
+/// Whether there is what looks like a token: they are numbers of very many digits.
+fn holds_one(bytes: &[u8]) -> bool {
+    bytes.windows(64).any(|part| part == [b'0'; 64])
+}
+
 impl Client {
     pub(crate) fn new(stream: DuplexStream, mock: &Mock) -> Self {
         let (reader, writer) = tokio::io::split(stream);
         let (received, ended) = (Rc::default(), Rc::default());
         let moved = Rc::clone(&mock.moved);
         let reader = spawn_local(read(reader, Rc::clone(&received), Rc::clone(&ended), moved)).abort_handle();
-        Self { writer, reader, received, ended }
+        Self { writer, reader, received, ended, sent_one: false }
     }
 
     pub(crate) async fn send(&mut self, bytes: &[u8], piece: usize, mock: &Mock, slowly: bool) {
+        self.sent_one = holds_one(bytes);
         for piece in bytes.chunks(piece) {
             if self.writer.write_all(piece).await.is_err() {
                 return;
@@ -64,9 +72,8 @@ impl Client {
         // One more may be to what is no request at all.
         assert!(answers.whole.len() <= meant.most() + 1, "too many answers:\n{shown}");
         assert!(self.is_content(meant, script), "not all requests are answered:\n{shown}");
-        // Tokens are numbers of very many digits, which the partner may have thought of by itself.
-        let holds_one = |bytes: &[u8]| bytes.windows(64).any(|part| part == [b'0'; 64]);
-        let is_given = script.raw.as_deref().is_some_and(holds_one);
+        // The partner may have thought of one by itself.
+        let is_given = self.sent_one || script.raw.as_deref().is_some_and(holds_one);
         assert!(is_given || !holds_one(&self.received.borrow()), "a token:\n{shown}");
         for (request, answer) in meant.requests.iter().zip(&answers.whole) {
             if script.raw.is_some() {
