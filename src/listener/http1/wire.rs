@@ -1,5 +1,7 @@
 //! A client's connection: what is read from it and written to it, and by whom.
 
+mod client;
+
 use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
@@ -9,8 +11,9 @@ use std::task::{Context, Poll, Waker, ready};
 use bytes::Bytes;
 use http::{request, response};
 use http_body::{Body, SizeHint};
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite};
 
+pub(in super::super) use self::client::Client;
 use super::super::activity::Activity;
 use super::super::connection::Stream;
 use super::super::turnstile::Place;
@@ -372,40 +375,5 @@ impl Elsewhere {
 impl Drop for Elsewhere {
     fn drop(&mut self) {
         self.wake();
-    }
-}
-
-/// The connection as it is, for another protocol.
-pub(in super::super) struct Client<T>(Rc<Wire<T>>);
-
-impl<T> Client<T> {
-    pub(super) fn new(wire: Rc<Wire<T>>) -> Self {
-        Self(wire)
-    }
-}
-
-impl<T: AsyncRead + Unpin> AsyncRead for Client<T> {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        let state = &mut *self.0.state.borrow_mut();
-        if state.buffer.is_empty() {
-            return Pin::new(&mut state.io).poll_read(cx, buf);
-        }
-        let part = state.buffer.len().min(buf.remaining());
-        buf.put_slice(&state.buffer.split_to(part));
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl<T: AsyncWrite + Unpin> AsyncWrite for Client<T> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.0.state.borrow_mut().io).poll_write(cx, buf)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.state.borrow_mut().io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.state.borrow_mut().io).poll_shutdown(cx)
     }
 }
