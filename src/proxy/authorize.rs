@@ -47,7 +47,7 @@ pub(super) struct Authorizer {
 struct Attached {
     generation: Generation,
     header: HeaderValue,
-    /// This very request waited for it: a 401 to it is the partner's answer.
+    /// This very request waited for it: a 401 to it is the partner's answer, as long as it is in use.
     waited_for: bool,
 }
 
@@ -94,7 +94,8 @@ impl Authorizer {
         answer: Answer<AnswerBody>,
     ) -> Result<Answer<AnswerBody>, Problem> {
         body.stop();
-        if token.waited_for {
+        // Unless it has been replaced or has expired since, which is a reason of its own.
+        if token.waited_for && self.in_use().is_some_and(|now| now.generation == token.generation) {
             return Ok(pass_on(answer, ReplayResult::Fresh, exchange));
         }
         let (newer, charge) = match self.credential.refused(path, token.generation) {

@@ -1,7 +1,10 @@
 //! A 401 that means "you may not" costs the partner one refresh, and no client can spend refreshes
 //! at will.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use crate::support::client::Request;
+use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
 use crate::support::partner::Partner;
@@ -133,4 +136,29 @@ fn s31_a_401_to_the_token_that_the_request_waited_for_is_the_partners_answer() {
     gate.open();
     assert_eq!(early.join().unwrap().text(), "you may not");
     assert!(partner.refreshes() <= 2, "no loop: {}", partner.refreshes());
+}
+
+#[test]
+fn a_401_to_a_token_that_the_request_waited_for_and_that_has_been_replaced_since_is_mended() {
+    let (partner, held) = (Partner::new(), Gate::shut());
+    let (gate, refused) = (held.clone(), AtomicBool::new(false));
+    partner.on("/early", move |x| {
+        if refused.swap(true, Ordering::SeqCst) {
+            return x.answer(&Answer::new(200, "paid"));
+        }
+        gate.wait();
+        x.answer(&Answer::new(401, "that one is old"))
+    });
+    let refreshes = partner.hold_refreshes();
+    let gateway = Gateway::spawn(&crate::support::config::Config::to(&partner).with_admin_socket());
+    refreshes.await_arrivals(1);
+    let early = gateway.send_aside(Request::get("/early"));
+    refreshes.open();
+    held.await_arrivals(1);
+    let generation = gateway.generation();
+    assert_eq!(gateway.admin(&Request::post("/partners/acme/refresh", "")).status, 200);
+    gateway.await_generation(generation + 1);
+    held.open();
+    assert_eq!(early.join().unwrap().text(), "paid");
+    assert_eq!(partner.refreshes(), 2);
 }
