@@ -81,7 +81,7 @@ fn run(options: &Options) -> io::Result<bool> {
         true => (Vec::new(), true),
         false => Table::new(options, &subjects, cores, &Identity::new()?)?.measure(),
     };
-    let mut findings = Vec::new();
+    let mut findings = report::flatness(&samples);
     for &special in &options.specials {
         let found = match special {
             Special::Idle => idle::measure(&subjects, cores),

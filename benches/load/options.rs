@@ -15,7 +15,8 @@ cargo bench --bench load -- [OPTION...]
                       than once
     --connections N   1 to 2000; 64 if not given, and for get 8, 64 and 512
     --rate N          requests a second in the runs at a fixed rate, 1 to 100000; half of what
-                      the slowest of nginx and the HAProxies gets through if not given
+                      the slowest of nginx and the HAProxies gets through if not given, and over
+                      several numbers of connections the lowest of those
     --subject NAME    direct, bearerd, nginx, haproxy, haproxy-2.8 or envoy; all if not given.
                       May be given more than once
     --svg FILE        writes a plot of the table

@@ -1,9 +1,11 @@
 //! What was found, line by line.
 
+mod flatness;
 mod markdown;
 mod svg;
 mod text;
 
+pub(crate) use self::flatness::flatness;
 pub(crate) use self::markdown::markdown;
 pub(crate) use self::svg::svg;
 pub(crate) use self::text::text;

@@ -1,5 +1,6 @@
 //! The table: every subject with every workload, in turn.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::time::Duration;
 
@@ -65,8 +66,17 @@ impl<'a> Table<'a> {
         if let Some((cell, subjects)) = runs.first() {
             let _ = self.run(*cell, subjects[0], 0);
         }
-        for (cell, subjects) in &mut runs {
-            cell.workload.rate = self.rate(*cell, subjects);
+        // The same over all numbers of connections, so that their costs can be compared.
+        let mut rates = BTreeMap::new();
+        for (cell, subjects) in &runs {
+            let rate = self.rate(*cell, subjects);
+            rates
+                .entry(cell.workload.name)
+                .and_modify(|lowest: &mut u32| *lowest = rate.min(*lowest))
+                .or_insert(rate);
+        }
+        for (cell, _) in &mut runs {
+            cell.workload.rate = rates[cell.workload.name];
         }
         eprintln!("load: the fixed rates are known");
         let mut samples = Vec::with_capacity(count);

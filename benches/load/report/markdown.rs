@@ -43,8 +43,8 @@ pub(crate) fn markdown(about: &[String], lines: &[Line], findings: &[Finding]) -
 const HEAD: &str = "
 CPU is user + system per answer in microseconds, then its ratio to nginx / to the cheapest of nginx and the
 HAProxies, that is, the largest of the ratios to each / to Envoy. The fixed rate, in requests a second, is about
-half of what the slowest of those three gets through at saturation, as far as it could be had; Envoy may be at its
-limit there. Latencies are in microseconds.
+half of what the slowest of those three gets through at saturation, as far as it could be had, and for a workload over
+several numbers of connections the lowest of those; Envoy may be at its limit there. Latencies are in microseconds.
 
 | workload | conn. | subject | req/s | CPU at saturation | fixed rate | CPU at fixed rate | p50 / p99 / p99.9 | p99 to nginx | RSS, MiB | failed |
 |---|---:|---|---:|---|---:|---|---|---:|---:|---:|
