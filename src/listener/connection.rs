@@ -26,7 +26,7 @@ use super::activity::{Activity, LINGER, Limits, Look, UnderWay};
 use super::aside::Aside;
 use super::http1::{Client, Common};
 use super::tasks::{Progress, Tasks};
-use super::version::Connection;
+use super::version::connection;
 use crate::clock::turn;
 use crate::incoming::Incoming;
 use crate::proxy::{Proxy, ResponseBody, Tunnel};
@@ -71,7 +71,7 @@ async fn serve_http<T: Stream>(
     phase: watch::Receiver<Phase>,
 ) -> Option<(Box<Tunnel>, Client<T>)> {
     let activity = Rc::clone(&exchanges.activity);
-    let mut connection = pin!(Connection::new(stream, exchanges));
+    let mut connection = pin!(connection(stream, exchanges));
     let mut call = Aside::new(next_call(activity.next_look(&limits), phase));
     loop {
         let (called, phase) = tokio::select! {
@@ -89,7 +89,7 @@ async fn serve_http<T: Stream>(
                 Look::Again | Look::Farewell => {
                     activity.part();
                     if activity.is_idle_for(LINGER) {
-                        connection.graceful_shutdown();
+                        connection.as_mut().graceful_shutdown();
                     }
                     activity.linger()
                 }
@@ -100,7 +100,7 @@ async fn serve_http<T: Stream>(
                 // In HTTP/1 the answer says so, or if it is on its way already, that to a request which the
                 // client may send before it can know.
                 if activity.is_multiplexed() {
-                    connection.graceful_shutdown();
+                    connection.as_mut().graceful_shutdown();
                 }
                 activity.linger()
             }

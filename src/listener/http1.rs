@@ -22,6 +22,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body as _, SizeHint};
+use pin_project_lite::pin_project;
 use tokio::time::timeout;
 
 use self::answer::Answering;
@@ -59,33 +60,39 @@ impl Common {
     }
 }
 
-/// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
-pub(super) struct Connection<T> {
-    wire: Rc<Wire<T>>,
-    serving: Pin<Box<dyn Future<Output = Option<Box<Tunnel>>>>>,
+pin_project! {
+    /// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
+    pub(super) struct Connection<T, F> {
+        wire: Rc<Wire<T>>,
+        #[pin]
+        serving: F,
+    }
 }
 
-impl<T: Stream> Connection<T> {
-    /// A connection on which `first` has been read already.
-    pub(super) fn new(io: T, first: Bytes, exchanges: Exchanges) -> Self {
-        let wire =
-            Rc::new(Wire::new(io, first, Rc::clone(&exchanges.activity), Rc::clone(&exchanges.common)));
-        let serving = Box::pin(serve(Rc::clone(&wire), exchanges));
-        Self { wire, serving }
-    }
+/// A connection on which `first` has been read already.
+pub(super) fn connection<T: Stream>(
+    io: T,
+    first: Bytes,
+    exchanges: Exchanges,
+) -> Connection<T, impl Future<Output = Option<Box<Tunnel>>>> {
+    let wire = Rc::new(Wire::new(io, first, Rc::clone(&exchanges.activity), Rc::clone(&exchanges.common)));
+    Connection { serving: serve(Rc::clone(&wire), exchanges), wire }
+}
 
+impl<T: Stream, F> Connection<T, F> {
     /// Takes no more exchanges, and ends with the one that is under way or has begun to arrive.
     pub(super) fn graceful_shutdown(&self) {
         self.wire.part();
     }
 }
 
-impl<T: Stream> Future for Connection<T> {
+impl<T: Stream, F: Future<Output = Option<Box<Tunnel>>>> Future for Connection<T, F> {
     type Output = Option<(Box<Tunnel>, Client<T>)>;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let tunnel = self.serving.as_mut().poll(cx);
-        tunnel.map(|tunnel| tunnel.map(|tunnel| (tunnel, Client::new(Rc::clone(&self.wire)))))
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let tunnel = this.serving.poll(cx);
+        tunnel.map(|tunnel| tunnel.map(|tunnel| (tunnel, Client::new(Rc::clone(this.wire)))))
     }
 }
 

@@ -10,6 +10,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use hyper::server::conn::http2;
 use hyper_util::rt::TokioTimer;
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 use super::connection::{Exchanges, Stream, Watched};
@@ -29,53 +30,69 @@ const FIRST: usize = 2048;
 const STREAMS: u32 = 100;
 const STREAM_WINDOW: u32 = 64 * 1024;
 
-/// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
-pub(super) enum Connection<T> {
-    /// Too little has come.
-    Unknown { start: Option<(T, Exchanges)>, first: BytesMut },
-    /// HTTP/1.1, or what claims to be.
-    Http1(http1::Connection<T>),
-    /// HTTP/2. In a box, because it is large and seldom.
-    Http2(Pin<Box<http2::Connection<Watched<T>, Exchanges, Tasks>>>),
+pin_project! {
+    /// A client's connection, as a future that is ready when it has ended or is to be a tunnel.
+    #[project = Version]
+    pub(super) enum Connection<T, F> {
+        /// Too little has come.
+        Unknown {
+            start: Option<(T, Exchanges)>,
+            first: BytesMut,
+            http1: fn(T, Bytes, Exchanges) -> http1::Connection<T, F>,
+        },
+        /// HTTP/1.1, or what claims to be. Not in a box: for each request, somewhere else to go would
+        /// be one more wait for memory that has left the caches.
+        Http1 {
+            #[pin]
+            connection: http1::Connection<T, F>,
+        },
+        /// HTTP/2. In a box, because it is large and seldom.
+        Http2 { connection: Pin<Box<http2::Connection<Watched<T>, Exchanges, Tasks>>> },
+    }
 }
 
-impl<T: Stream> Connection<T> {
-    pub(super) fn new(stream: T, exchanges: Exchanges) -> Self {
-        Self::Unknown { start: Some((stream, exchanges)), first: BytesMut::new() }
-    }
+/// A connection on which nothing has come yet.
+pub(super) fn connection<T: Stream>(
+    stream: T,
+    exchanges: Exchanges,
+) -> Connection<T, impl Future<Output = Option<Box<Tunnel>>>> {
+    Connection::Unknown { start: Some((stream, exchanges)), first: BytesMut::new(), http1: http1::connection }
+}
 
+impl<T: Stream, F> Connection<T, F> {
     /// Takes no more exchanges, and ends with the last one.
-    pub(super) fn graceful_shutdown(&mut self) {
-        match self {
-            Self::Unknown { start, .. } => *start = None,
-            Self::Http1(connection) => connection.graceful_shutdown(),
-            Self::Http2(connection) => connection.as_mut().graceful_shutdown(),
+    pub(super) fn graceful_shutdown(self: Pin<&mut Self>) {
+        match self.project() {
+            Version::Unknown { start, .. } => *start = None,
+            Version::Http1 { connection } => connection.graceful_shutdown(),
+            Version::Http2 { connection } => connection.as_mut().graceful_shutdown(),
         }
     }
 }
 
-impl<T: Stream> Future for Connection<T> {
+impl<T: Stream, F: Future<Output = Option<Box<Tunnel>>>> Future for Connection<T, F> {
     type Output = Option<(Box<Tunnel>, Client<T>)>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            match &mut *self {
-                Self::Unknown { start, first } => {
+            let known = match self.as_mut().project() {
+                Version::Unknown { start, first, http1 } => {
                     let Some((stream, _)) = start else { return Poll::Ready(None) };
                     let Ok(is_http2) = ready!(poll_is_http2(stream, first, cx)) else {
                         return Poll::Ready(None);
                     };
                     let (first, start) = (first.split().freeze(), start.take());
                     let Some((stream, exchanges)) = start else { return Poll::Ready(None) };
-                    *self = match is_http2 {
-                        true => Self::Http2(Box::pin(http2(stream, first, exchanges))),
-                        false => Self::Http1(http1::Connection::new(stream, first, exchanges)),
-                    };
+                    match is_http2 {
+                        true => Self::Http2 { connection: Box::pin(http2(stream, first, exchanges)) },
+                        false => Self::Http1 { connection: http1(stream, first, exchanges) },
+                    }
                 }
-                Self::Http1(connection) => return Pin::new(connection).poll(cx),
+                Version::Http1 { connection } => return connection.poll(cx),
                 // What went wrong on a client's connection is the client's affair.
-                Self::Http2(connection) => return connection.as_mut().poll(cx).map(|_| None),
-            }
+                Version::Http2 { connection } => return connection.as_mut().poll(cx).map(|_| None),
+            };
+            self.set(known);
         }
     }
 }
