@@ -1,4 +1,6 @@
-//! The partner: cheap and constant, one thread over raw sockets.
+//! The partner: cheap and constant, over raw sockets.
+//!
+//! A thread of its own serves it, or whoever has [taken it over](Backend::take_over).
 
 mod answers;
 mod server;
@@ -6,7 +8,7 @@ mod server;
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -15,7 +17,8 @@ use tokio_rustls::rustls::ServerConfig;
 
 use self::answers::Answers;
 pub(crate) use self::answers::{CHECK_PATH, PARTNER_CODE, access_token};
-use self::server::Server;
+pub(crate) use self::server::Server;
+use crate::machine::wait;
 
 /// How the partner behaves.
 pub(crate) struct Behaviour {
@@ -59,6 +62,7 @@ pub(crate) struct Seen {
 /// The running partner; ends when dropped.
 pub(crate) struct Backend {
     addr: SocketAddr,
+    server: Arc<Mutex<Server>>,
     seen: Arc<Mutex<Seen>>,
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -74,18 +78,27 @@ impl Backend {
         let addr = listener.local_addr()?;
         let (seen, ended) = (Arc::<Mutex<Seen>>::default(), Arc::new(AtomicBool::new(false)));
         let tls = behaviour.tls.clone();
-        let mut server = Server::new(listener, tls, Answers::new(&behaviour, Arc::clone(&seen)))?;
-        let is_over = Arc::clone(&ended);
+        let server = Server::new(listener, tls, Answers::new(&behaviour, Arc::clone(&seen)))?;
+        let (epoll, server) = (Arc::clone(server.epoll()), Arc::new(Mutex::new(server)));
+        let (served, is_over) = (Arc::clone(&server), Arc::clone(&ended));
         let run = move || {
             let mut events = Vec::with_capacity(1024);
             while !is_over.load(Ordering::Relaxed) {
-                if let Err(error) = server.turn(&mut events) {
+                // Not while it waits: it is taken over at any time.
+                let idle = lock(&served).wait();
+                let turn = wait(&epoll, &mut events, idle).and_then(|()| lock(&served).serve(&events));
+                if let Err(error) = turn {
                     eprintln!("load: the backend has ended: {error}");
                     return;
                 }
             }
         };
-        Ok(Self { addr, seen, ended, thread: Some(std::thread::spawn(run)) })
+        Ok(Self { addr, server, seen, ended, thread: Some(std::thread::spawn(run)) })
+    }
+
+    /// Its thread does nothing while the server is held, and whoever holds it serves it.
+    pub(crate) fn take_over(&self) -> MutexGuard<'_, Server> {
+        lock(&self.server)
     }
 
     pub(crate) fn addr(&self) -> SocketAddr {
@@ -93,7 +106,7 @@ impl Backend {
     }
 
     pub(crate) fn seen<T>(&self, of: impl FnOnce(&Seen) -> T) -> T {
-        of(&self.seen.lock().unwrap_or_else(PoisonError::into_inner))
+        of(&lock(&self.seen))
     }
 }
 
@@ -104,4 +117,8 @@ impl Drop for Backend {
             let _ = thread.join();
         }
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

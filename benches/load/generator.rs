@@ -1,4 +1,9 @@
 //! The load: one thread over raw sockets, in a closed loop or at a fixed rate.
+//!
+//! While it runs it serves the partner as well, and never sleeps. The two share a core: a scheduler
+//! between them would give it to one for milliseconds while the other has work, which is then found in
+//! latencies. And whoever sends to one that sleeps pays for waking it, which on loopback is the gateway,
+//! and elsewhere is not.
 
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
@@ -7,15 +12,13 @@ use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
-use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
-use rustix::time::{timerfd_create, timerfd_settime};
 
-use super::machine::now;
+use super::backend::{Backend, Server};
+use super::machine::{now, wait};
 use super::wire::{self, Got, Message};
 
 /// How long answers that are still out at the end of a run are waited for.
 const GRACE: Duration = Duration::from_secs(5);
-const TIMER: u64 = u64::MAX;
 
 /// When requests are sent.
 #[derive(Clone, Copy)]
@@ -49,8 +52,8 @@ impl Outcome {
 /// Connections that stay open from one run to the next.
 pub(crate) struct Generator<'a> {
     epoll: OwnedFd,
-    timer: OwnedFd,
     request: &'a [u8],
+    backend: &'a Backend,
     connections: Vec<Connection>,
     idle: VecDeque<usize>,
     events: Vec<epoll::Event>,
@@ -67,11 +70,14 @@ struct Connection {
 }
 
 impl<'a> Generator<'a> {
-    pub(crate) fn connect(addr: SocketAddr, count: usize, request: &'a [u8]) -> io::Result<Self> {
+    /// To something in front of `backend`.
+    pub(crate) fn connect(
+        addr: SocketAddr,
+        count: usize,
+        request: &'a [u8],
+        backend: &'a Backend,
+    ) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        let timer =
-            timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-        epoll::add(&epoll, &timer, EventData::new_u64(TIMER), EventFlags::IN)?;
         let mut connections = Vec::with_capacity(count);
         for at in 0..count {
             let stream = TcpStream::connect_timeout(&addr, Duration::from_secs(5))?;
@@ -82,10 +88,11 @@ impl<'a> Generator<'a> {
             connections.push(Connection { stream, message, sent: 0, due: None, broken: false });
         }
         let (idle, events) = ((0..count).collect(), Vec::with_capacity(1024));
-        Ok(Self { epoll, timer, request, connections, idle, events, scratch: vec![0; 64 * 1024] })
+        Ok(Self { epoll, request, backend, connections, idle, events, scratch: vec![0; 64 * 1024] })
     }
 
     pub(crate) fn run(&mut self, pace: Pace, time: Duration) -> io::Result<Outcome> {
+        let mut server = self.backend.take_over();
         let begun = now();
         let end = begun + time;
         let mut outcome = Outcome::default();
@@ -94,7 +101,6 @@ impl<'a> Generator<'a> {
             Pace::Rate(rate) => {
                 let period = Duration::from_secs(1) / rate.max(1);
                 outcome.latencies.reserve((time.as_secs_f64() * f64::from(rate)) as usize + 1);
-                self.tick_every(period)?;
                 Some((begun, period))
             }
         };
@@ -118,11 +124,10 @@ impl<'a> Generator<'a> {
                     }
                 }
             }
-            self.turn(end - at, schedule.is_some(), &mut outcome)?;
+            self.turn(&mut server, schedule.is_some(), &mut outcome)?;
         }
         outcome.took = begun.elapsed();
         if let Some((due, period)) = schedule {
-            self.tick_every(Duration::ZERO)?;
             // What was due and could not be sent is late by at least as much as it is now.
             let mut due = due;
             while due < end {
@@ -132,13 +137,14 @@ impl<'a> Generator<'a> {
         }
         // Answers that come after the end are part of the latency, not of the throughput.
         let in_time = outcome.answered;
-        self.drain(schedule.is_some(), &mut outcome)?;
+        self.drain(&mut server, schedule.is_some(), &mut outcome)?;
         outcome.answered = in_time;
         Ok(outcome)
     }
 
     /// One request on every connection, on at most `at_once` of them at the same time.
     pub(crate) fn each_once(&mut self, at_once: usize) -> io::Result<Outcome> {
+        let mut server = self.backend.take_over();
         let begun = now();
         let mut outcome = Outcome::default();
         let mut unused: Vec<usize> = std::mem::take(&mut self.idle).into();
@@ -147,21 +153,20 @@ impl<'a> Generator<'a> {
             for connection in batch {
                 self.send(connection, now(), &mut outcome)?;
             }
-            self.drain(false, &mut outcome)?;
+            self.drain(&mut server, false, &mut outcome)?;
         }
         outcome.took = begun.elapsed();
         Ok(outcome)
     }
 
     /// Waits for the answers that are still out.
-    fn drain(&mut self, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
+    fn drain(&mut self, server: &mut Server, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
         let end = now() + GRACE;
         while self.connections.iter().any(|connection| connection.due.is_some()) {
-            let at = now();
-            if at >= end {
+            if now() >= end {
                 return Err(self.overdue());
             }
-            self.turn(end - at, latencies, outcome)?;
+            self.turn(server, latencies, outcome)?;
         }
         Ok(())
     }
@@ -174,22 +179,14 @@ impl<'a> Generator<'a> {
         io::Error::new(ErrorKind::TimedOut, text)
     }
 
-    fn turn(&mut self, timeout: Duration, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
+    /// Takes what has come, here and at the partner, if anything has.
+    fn turn(&mut self, server: &mut Server, latencies: bool, outcome: &mut Outcome) -> io::Result<()> {
         let mut events = std::mem::take(&mut self.events);
-        events.clear();
-        let timeout = timeout.min(Duration::from_millis(50)).try_into().map_err(io::Error::other)?;
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+        wait(server.epoll(), &mut events, Duration::ZERO)?;
+        server.serve(&events)?;
+        wait(&self.epoll, &mut events, Duration::ZERO)?;
         for event in &events {
-            let (at, flags) = (event.data.u64(), event.flags);
-            if at == TIMER {
-                // How often it has fired does not matter: what is due is told by the clock.
-                let _ = rustix::io::read(&self.timer, &mut [0; 8]);
-                continue;
-            }
-            let at = at as usize;
+            let (at, flags) = (event.data.u64() as usize, event.flags);
             if flags.contains(EventFlags::OUT) {
                 self.write(at, outcome)?;
             }
@@ -263,13 +260,6 @@ impl<'a> Generator<'a> {
         if self.connections.iter().all(|connection| connection.broken) {
             return Err(io::Error::new(ErrorKind::ConnectionReset, "every connection was closed"));
         }
-        Ok(())
-    }
-
-    fn tick_every(&self, period: Duration) -> io::Result<()> {
-        let period: Timespec = period.try_into().map_err(io::Error::other)?;
-        let times = Itimerspec { it_interval: period, it_value: period };
-        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &times)?;
         Ok(())
     }
 }

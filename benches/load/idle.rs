@@ -18,7 +18,7 @@ pub(crate) fn measure(subjects: &[Subject], cores: Cores) -> io::Result<Finding>
     let setting = Setting { backend: backend.addr(), authority: None, http2: false, cores };
     let (mut lines, mut failure) = (Vec::new(), None);
     for &subject in subjects.iter().filter(|subject| **subject != Subject::Direct) {
-        match one(subject, &setting) {
+        match one(subject, &setting, &backend) {
             Ok([each, before, after]) => {
                 let name = subject.name();
                 lines.push(format!("{name}: {each:.1} KiB each; from {before:.1} to {after:.1} MiB"));
@@ -32,11 +32,11 @@ pub(crate) fn measure(subjects: &[Subject], cores: Cores) -> io::Result<Finding>
 }
 
 /// For each connection in KiB; of the whole, without and with them, in MiB.
-fn one(subject: Subject, setting: &Setting<'_>) -> io::Result<[f64; 3]> {
+fn one(subject: Subject, setting: &Setting<'_>, backend: &Backend) -> io::Result<[f64; 3]> {
     let started = subject.start(setting)?;
     let before = started.resident()? as f64;
     let request = request(PATH, &[], 0);
-    let mut generator = Generator::connect(started.addr, CONNECTIONS, &request)?;
+    let mut generator = Generator::connect(started.addr, CONNECTIONS, &request, backend)?;
     let outcome = generator.each_once(AT_ONCE)?;
     if outcome.answered != CONNECTIONS as u64 {
         return Err(io::Error::other(format!("{} requests failed", outcome.failed)));

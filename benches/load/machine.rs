@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::process::Command;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
+use rustix::event::epoll;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
@@ -41,6 +43,16 @@ pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut one = CpuSet::new();
     one.set(core);
     Ok(sched_setaffinity(None, &one)?)
+}
+
+/// Waits for what `epoll` tells of, at most so long. `events` is room for it.
+pub(crate) fn wait(epoll: &OwnedFd, events: &mut Vec<epoll::Event>, time: Duration) -> io::Result<()> {
+    events.clear();
+    let time = time.try_into().map_err(io::Error::other)?;
+    match epoll::wait(epoll, rustix::buffer::spare_capacity(events), Some(&time)) {
+        Ok(_) | Err(rustix::io::Errno::INTR) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// Of all that is started from now on, as `deploy/bearerd.service` has it; or as many as are allowed.

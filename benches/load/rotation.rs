@@ -31,7 +31,7 @@ pub(crate) fn measure(options: &Options, cores: Cores) -> io::Result<Finding> {
     // Long enough for some refreshes.
     let time = (options.time * 3).max(3 * EACH);
     let request = request(PATH, &[], 0);
-    let mut generator = Generator::connect(started.addr, connections, &request)?;
+    let mut generator = Generator::connect(started.addr, connections, &request, &backend)?;
     generator.run(Pace::Rate(rate), EACH)?;
 
     let calls = || backend.seen(|seen| seen.refreshes.len());

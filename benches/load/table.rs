@@ -136,7 +136,12 @@ impl<'a> Table<'a> {
     }
 
     /// Starts a subject, and sends to it until it is warm.
-    fn begin<'r>(&self, cell: Cell, subject: Subject, request: &'r [u8]) -> io::Result<(Started, Load<'r>)> {
+    fn begin<'r>(
+        &'r self,
+        cell: Cell,
+        subject: Subject,
+        request: &'r [u8],
+    ) -> io::Result<(Started, Load<'r>)> {
         let (backend, authority) = match cell.workload.tls {
             true => (&self.tls, Some(&*self.identity.authority)),
             false => (&self.plain, None),
@@ -146,7 +151,7 @@ impl<'a> Table<'a> {
             subject.start(&Setting { backend: backend.addr(), authority, http2, cores: self.cores })?;
         let mut load = match http2 {
             true => Load::Http2(H2load::new(started.addr, cell.connections), 0.0),
-            false => Load::Http1(Generator::connect(started.addr, cell.connections, request)?),
+            false => Load::Http1(Generator::connect(started.addr, cell.connections, request, backend)?),
         };
         load.warm_up(Pace::Saturation)?;
         Ok((started, load))

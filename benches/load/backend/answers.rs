@@ -1,11 +1,11 @@
 //! What it answers, and when.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bearerd::partner::REFRESH_PATH;
 
-use super::{Behaviour, Seen, Storm};
+use super::{Behaviour, Seen, Storm, lock};
 use crate::machine::now;
 use crate::wire::Message;
 
@@ -147,10 +147,6 @@ impl Answers {
             _ => Reply::Now(&self.token_set),
         }
     }
-}
-
-fn lock(seen: &Mutex<Seen>) -> MutexGuard<'_, Seen> {
-    seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn json(body: &str) -> Vec<u8> {

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind};
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use tokio_rustls::rustls::ServerConfig;
@@ -16,8 +17,8 @@ use crate::wire::{self, Got, Message};
 const MAX_CONNECTIONS: usize = 16_384;
 const LISTENER: u64 = u64::MAX;
 
-pub(super) struct Server {
-    epoll: OwnedFd,
+pub(crate) struct Server {
+    epoll: Arc<OwnedFd>,
     listener: TcpListener,
     tls: Option<Arc<ServerConfig>>,
     connections: Vec<Option<(Socket, Message)>>,
@@ -33,7 +34,7 @@ impl Server {
         answers: Answers,
     ) -> io::Result<Self> {
         listener.set_nonblocking(true)?;
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        let epoll = Arc::new(epoll::create(epoll::CreateFlags::CLOEXEC)?);
         epoll::add(&epoll, &listener, EventData::new_u64(LISTENER), EventFlags::IN)?;
         Ok(Self {
             epoll,
@@ -46,19 +47,22 @@ impl Server {
         })
     }
 
-    /// Waits until something has come, or an answer that was held back is due, and serves it.
-    /// `events` is room for what has come.
-    pub(super) fn turn(&mut self, events: &mut Vec<epoll::Event>) -> io::Result<()> {
-        events.clear();
-        let timeout = self.answers.wait().try_into().map_err(io::Error::other)?;
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(events), Some(&timeout)) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
+    /// Tells what has come; readable when something has.
+    pub(crate) fn epoll(&self) -> &Arc<OwnedFd> {
+        &self.epoll
+    }
+
+    /// How long nothing is due.
+    pub(crate) fn wait(&self) -> Duration {
+        self.answers.wait()
+    }
+
+    /// Serves what has come, and answers what was held back and is due.
+    pub(crate) fn serve(&mut self, events: &[epoll::Event]) -> io::Result<()> {
         for event in events {
             match event.data.u64() {
                 LISTENER => self.accept()?,
-                at => self.serve(at as usize),
+                at => self.answer(at as usize),
             }
         }
         for (at, answer) in self.answers.due() {
@@ -93,7 +97,7 @@ impl Server {
     }
 
     /// Answers the request that has come, if it is whole. What went wrong closes the connection.
-    fn serve(&mut self, at: usize) {
+    fn answer(&mut self, at: usize) {
         let Some((socket, message)) = &mut self.connections[at] else { return };
         let stays = match message.read(&mut *socket, &mut self.scratch) {
             Ok(Got::Part) => true,
