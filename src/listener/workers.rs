@@ -15,12 +15,12 @@ use arc_swap::ArcSwap;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::runtime::{Builder, LocalOptions, LocalRuntime};
 use tokio::sync::{Notify, watch};
-use tokio::task::{unconstrained, yield_now};
+use tokio::task::{spawn_local, unconstrained, yield_now};
 use tokio::time::{sleep, timeout};
 use tracing::{error, warn};
 
 use super::activity::Limits;
-use super::connection;
+use super::connection::serve;
 use super::http1::Common;
 use super::{Config, Phase, Socket};
 use crate::descriptors;
@@ -148,7 +148,7 @@ impl Worker {
     async fn serve(mut self, acceptor: Acceptor) {
         let proxy = Proxy::new(Arc::clone(&self.shared), Arc::clone(&self.shard));
         let (open, common) = (Rc::new(Open::default()), Rc::new(Common::new()));
-        let sweeper = tokio::task::spawn_local(sweep(proxy.clone(), Rc::clone(&common)));
+        let sweeper = spawn_local(sweep(proxy.clone(), Rc::clone(&common)));
         let mut phase = self.phase.clone();
         tokio::select! {
             biased;
@@ -201,13 +201,11 @@ impl Worker {
             };
             let guards = (Slots::take(&self.slots), open.one_more(), self.shard.connected(Side::Client));
             let (proxy, common, phase) = (proxy.clone(), Rc::clone(common), self.phase.clone());
-            tokio::task::spawn_local(async move {
-                let _guards = guards;
-                match stream {
-                    Stream::Tcp(stream) => connection::serve(stream, proxy, common, limits, phase).await,
-                    Stream::Unix(stream) => connection::serve(stream, proxy, common, limits, phase).await,
-                }
-            });
+            // A task of each kind, not one with room for both.
+            match stream {
+                Stream::Tcp(stream) => spawn_local(serve(stream, proxy, common, limits, phase, guards)),
+                Stream::Unix(stream) => spawn_local(serve(stream, proxy, common, limits, phase, guards)),
+            };
         }
     }
 }

@@ -26,7 +26,7 @@ mod listener {
 
     use bearerd::proxy::Proxy;
     use tokio::io::DuplexStream;
-    use tokio::sync::watch;
+    use tokio::sync::{oneshot, watch};
 
     mod activity;
     mod aside;
@@ -50,7 +50,10 @@ mod listener {
         let time = Duration::from_secs(60);
         let limits = activity::Limits { header: time, idle: time, request: time, still: time };
         let common = Rc::new(http1::Common::new());
-        connection::serve(stream, proxy, Rc::clone(&common), limits, phase).await;
+        let (guard, gone) = oneshot::channel::<()>();
+        connection::serve(stream, proxy, Rc::clone(&common), limits, phase, guard).await;
+        // A tunnel goes on in a task of its own.
+        let _ = gone.await;
         common.sweep();
     }
 }
