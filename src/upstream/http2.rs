@@ -170,7 +170,14 @@ impl Incoming {
 
     fn look_for_end(&mut self) {
         if self.body.is_end_stream() {
-            self.under_way = None;
+            self.end();
+        }
+    }
+
+    fn end(&mut self) {
+        // What is left of the request, if it is, is not sent any more, which gives the stream up.
+        if let Some((slot, None)) = self.under_way.take() {
+            slot.end();
         }
     }
 }
@@ -186,7 +193,8 @@ impl Body for Incoming {
         let frame = ready!(self.poll(cx));
         match &frame {
             Ok(Some(_)) => self.look_for_end(),
-            Ok(None) | Err(_) => self.under_way = None,
+            Ok(None) => self.end(),
+            Err(_) => self.under_way = None,
         }
         Poll::Ready(frame.map_err(ExchangeError::from).transpose())
     }

@@ -28,6 +28,7 @@ mod hostile_answers;
 mod hostile_calls;
 mod hostile_names;
 mod hostile_tls;
+mod http2_limits;
 mod http2_resend;
 mod http2_upstream;
 mod kept;

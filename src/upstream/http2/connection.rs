@@ -20,6 +20,12 @@ use crate::upstream::{Counted, ExchangeError};
 /// How many streams a connection carries at once, if the partner does not want fewer.
 const MAX_STREAMS: usize = 100;
 
+/// How many exchanges are given up on a connection, until no more begin on it. The library remembers all
+/// of them, for as long as the connection lives: what the partner still sends for one that it has
+/// forgotten it takes for an error, and for 1,024 of these it ends the connection, under whatever else is
+/// under way on it.
+const GIVEN_UP: usize = 400;
+
 /// What the partner may send before it is read, on a stream and on all of them together, in bytes: a
 /// client that does not read must not keep the others from their answers.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -58,6 +64,8 @@ struct State {
     streams: Cell<usize>,
     /// Grows with every one that is opened.
     opened: Cell<u64>,
+    /// How many have ended before their answers had.
+    given_up: Cell<usize>,
     /// Since when there has been none, if there is none.
     idle_since: Cell<Instant>,
     /// Held while there is none.
@@ -73,6 +81,7 @@ impl Default for State {
         Self {
             streams: Cell::default(),
             opened: Cell::default(),
+            given_up: Cell::default(),
             idle_since: Cell::new(Instant::now()),
             // It is made for an exchange that is about to begin.
             idle_place: Cell::default(),
@@ -91,8 +100,7 @@ impl Connection {
         counted: Counted,
         room: Rc<Notify>,
     ) -> Result<Self, ConnectError> {
-        let wire = Rc::<Wire>::default();
-        let state = Rc::<State>::default();
+        let (wire, state) = (Rc::new(Wire::new(Rc::clone(&room))), Rc::<State>::default());
         let io = Watched::new(io, Rc::clone(&wire));
         let (requests, mut connection) = builder().handshake::<_, Bytes>(io).await.map_err(broken)?;
         let pings = connection.ping_pong();
@@ -117,16 +125,29 @@ impl Connection {
         Err(connection.state.broken.take().map_or(ConnectError::NoHttp2, ConnectError::Tcp))
     }
 
-    /// Whether more exchanges may begin on it: the partner has not announced its end.
+    /// Whether more exchanges may begin on it: the partner has not announced its end, and not too many
+    /// have been given up.
     pub(super) fn is_open(&self) -> bool {
-        !self.state.over.get() && self.wire.last_stream().is_none() && self.requests.borrow().is_some()
+        let State { over, given_up, .. } = &*self.state;
+        !over.get()
+            && given_up.get() < GIVEN_UP
+            && self.wire.last_stream().is_none()
+            && self.requests.borrow().is_some()
     }
 
     /// Whether one more exchange may begin now.
     pub(super) fn has_room(&self) -> bool {
+        self.state.streams.get() < self.most_streams()
+    }
+
+    /// Whether the partner wants none at all on it now.
+    pub(super) fn is_shut(&self) -> bool {
+        self.most_streams() == 0
+    }
+
+    fn most_streams(&self) -> usize {
         let requests = self.requests.borrow();
-        let most = requests.as_ref().map_or(0, SendRequest::current_max_send_streams);
-        self.state.streams.get() < most.min(MAX_STREAMS)
+        requests.as_ref().map_or(0, SendRequest::current_max_send_streams).min(MAX_STREAMS)
     }
 
     /// Whether it has been without an exchange for `time`.
@@ -148,7 +169,7 @@ impl Connection {
         self.state.streams.update(|streams| streams + 1);
         self.state.opened.update(|opened| opened.wrapping_add(1));
         self.state.idle_place.take();
-        Ok(Opened { response, stream, slot: Slot { connection: Rc::clone(self), writes } })
+        Ok(Opened { response, stream, slot: Slot { connection: Rc::clone(self), writes, ended: false } })
     }
 }
 
@@ -167,6 +188,8 @@ fn builder() -> Builder {
         .initial_connection_window_size(CONNECTION_WINDOW)
         .data_frame_budget(FRAMING)
         .max_send_buffer_size(SEND_BUFFER)
+        .max_concurrent_reset_streams(GIVEN_UP + MAX_STREAMS)
+        .reset_stream_duration(Duration::MAX)
         .max_header_list_size(MAX_HEADER);
     builder
 }
@@ -204,9 +227,15 @@ pub(super) struct Slot {
     connection: Rc<Connection>,
     /// [`Wire::writes`] before the exchange began.
     writes: u64,
+    ended: bool,
 }
 
 impl Slot {
+    /// All of the request has been sent, and all of its answer has come.
+    pub(super) fn end(mut self) {
+        self.ended = true;
+    }
+
     /// Whether a request on stream `id`, to which no answer came but `error`, was certainly not
     /// processed. See the documentation of the module above.
     pub(super) fn was_not_processed(&self, id: u32, error: &h2::Error) -> bool {
@@ -223,6 +252,7 @@ impl Drop for Slot {
         let Connection { state, room, requests, .. } = &*self.connection;
         let left = state.streams.get() - 1;
         state.streams.set(left);
+        state.given_up.update(|given_up| given_up + usize::from(!self.ended));
         if left == 0 {
             state.idle_since.set(Instant::now());
             match IdlePlace::take() {

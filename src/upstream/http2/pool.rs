@@ -16,6 +16,10 @@ use crate::upstream::{Counted, NoConnection};
 /// `server.max_in_flight`.
 const MAX_CONNECTIONS: usize = 64;
 
+/// How many there may be on which the partner wants no exchange at all (RFC 9113 section 5.1.2), before no
+/// other is tried. More than one, because it may be a part of the partner only that wants none.
+const MAX_SHUT: usize = 2;
+
 /// What becomes of a connection that is being made.
 type Made = Option<Result<(), NoConnection>>;
 
@@ -61,7 +65,7 @@ impl Pool {
     where
         F: Future<Output = ()> + 'static,
     {
-        if self.connections.borrow().len() >= MAX_CONNECTIONS {
+        if self.is_full() {
             self.room.notified().await;
             return Ok(());
         }
@@ -79,6 +83,12 @@ impl Pool {
             return Ok(());
         }
         result
+    }
+
+    fn is_full(&self) -> bool {
+        let connections = self.connections.borrow();
+        let shut = connections.iter().filter(|connection| connection.is_shut());
+        connections.len() >= MAX_CONNECTIONS || shut.count() >= MAX_SHUT
     }
 
     fn being_made<F>(&self, make: impl FnOnce(SayMade) -> F) -> watch::Receiver<Made>

@@ -220,12 +220,13 @@ impl Shared {
         let stream = stream.into_std().unwrap();
         stream.set_nonblocking(false).unwrap();
         let hold = self.hold.lock().unwrap().clone();
+        let most = self.max_streams.load(Ordering::SeqCst);
         thread::spawn(move || {
             if let Some(gate) = hold {
                 gate.wait();
             }
             // A script ends with its connection.
-            let _ended = Frames::accept(stream, number).and_then(|frames| script(frames));
+            let _ended = Frames::accept(stream, number, most).and_then(|frames| script(frames));
         });
     }
 

@@ -37,16 +37,22 @@ pub(crate) struct Frames {
 }
 
 impl Frames {
-    /// Takes the other side's preface, and sends this side's.
-    pub(crate) fn accept(mut io: TcpStream, number: usize) -> io::Result<Self> {
+    /// Takes the other side's preface, and sends this side's, which wants `most` exchanges at once.
+    pub(crate) fn accept(mut io: TcpStream, number: usize, most: usize) -> io::Result<Self> {
         io.set_nodelay(true)?;
         io.set_read_timeout(Some(DEADLINE))?;
         let mut preface = [0; 24];
         io.read_exact(&mut preface)?;
         assert_eq!(preface, PREFACE);
         let mut frames = Self { io, number };
-        frames.send(SETTINGS, 0, 0, &[])?;
+        frames.want(most)?;
         Ok(frames)
+    }
+
+    /// From now on this side wants so many exchanges at once.
+    pub(crate) fn want(&mut self, most: usize) -> io::Result<()> {
+        let most = u32::try_from(most).unwrap().to_be_bytes();
+        self.send(SETTINGS, 0, 0, &[&[0, 3][..], &most].concat())
     }
 
     pub(crate) fn send(&mut self, kind: u8, flags: u8, stream: u32, payload: &[u8]) -> io::Result<()> {
@@ -64,6 +70,17 @@ impl Frames {
                 }
                 SETTINGS | PING | WINDOW_UPDATE => {}
                 _ => return Ok(frame),
+            }
+        }
+    }
+
+    /// Waits until the other side has taken what it was sent. What it says meanwhile is not kept.
+    pub(crate) fn round_trip(&mut self) -> io::Result<()> {
+        self.send(PING, 0, 0, &[0; 8])?;
+        loop {
+            let frame = self.any()?;
+            if (frame.kind, frame.flags & ACK) == (PING, ACK) {
+                return Ok(());
             }
         }
     }
