@@ -209,7 +209,8 @@ impl Upstream {
             };
             match connection.open(request, ends) {
                 Ok(opened) => {
-                    let exchange = http2::exchange(opened, head.framing, body, self.idle_timeout);
+                    let framing = (head.framing, head.method == Method::HEAD);
+                    let exchange = http2::exchange(opened, framing, body, self.idle_timeout);
                     return Ok(exchange.await?);
                 }
                 Err(error) if refused == REFUSED => return Err(SendError::Closed(error).into()),

@@ -178,10 +178,16 @@ impl ResponseBody {
 
     /// A body that is empty has ended as soon as its head is out.
     fn begun(mut self) -> Self {
-        if self.is_end_stream() {
+        if self.is_complete() {
             self.finish();
         }
         self
+    }
+
+    /// Whether all has been passed on that there is, but perhaps for trailers: whoever knows the length
+    /// asks for no more.
+    fn is_complete(&self) -> bool {
+        self.is_end_stream() || self.size_hint().exact() == Some(0)
     }
 
     fn finish(&mut self) {
@@ -209,7 +215,7 @@ impl Body for ResponseBody {
         }
         let ended = match &frame {
             None => true,
-            Some(Ok(frame)) => frame.is_trailers() || self.is_end_stream(),
+            Some(Ok(frame)) => frame.is_trailers() || self.is_complete(),
             Some(Err(_)) => false,
         };
         if ended {

@@ -48,15 +48,18 @@ mod wire;
 
 use std::future::{Future as _, poll_fn};
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use h2::RecvStream;
-use http::Request;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme, Uri};
+use http::{Request, StatusCode};
 use http_body::{Body, Frame, SizeHint};
+use tokio::runtime::Handle;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
 
 pub(super) use self::connection::Opened;
 use self::connection::Slot;
@@ -65,6 +68,9 @@ use self::sending::Sending;
 pub(super) use self::sending::ends_with_header;
 use super::upload::Upload;
 use super::{Answer, AnswerBody, BodyError, ExchangeError, Framing, Outgoing, SendError};
+
+/// How long the end of an answer is waited for of which all has come that was told.
+const END: Duration = Duration::from_secs(1);
 
 /// The head of a request, in HTTP/2. An error if its target or authority is none.
 pub(super) fn request(
@@ -98,7 +104,7 @@ pub(super) fn request(
 /// Sends the body of a request whose stream has been opened, and waits for the head of its answer.
 pub(super) async fn exchange<B>(
     opened: Opened,
-    framing: Framing,
+    (framing, is_head): (Framing, bool),
     body: B,
     idle_timeout: Duration,
 ) -> Result<Answer<AnswerBody>, SendError>
@@ -138,26 +144,34 @@ where
         head.headers.insert(header::CONTENT_LENGTH, length.clone());
         length.to_str().ok()?.parse().ok()
     });
-    let mut incoming = Incoming { body, length, data_ended: false, under_way: Some((slot, upload)) };
-    incoming.look_for_end();
+    let bodiless = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let left = if bodiless { Some(0) } else { length };
+    let coming = Coming { body, left, data_ended: false, slot, upload };
+    let incoming = Incoming(Some(coming).filter(|coming| !coming.body.is_end_stream()));
     Ok(Answer { head: head.into(), body: AnswerBody::http2(incoming, idle_timeout) })
 }
 
 /// The body of an answer. The exchange is over when this has been read to its end, or is dropped.
-pub(super) struct Incoming {
+pub(super) struct Incoming(Option<Coming>);
+
+/// An answer that has not ended.
+struct Coming {
     body: RecvStream,
-    /// As the partner told it.
-    length: Option<u64>,
+    /// How much of it is still to come, in bytes, if that was told.
+    left: Option<u64>,
     data_ended: bool,
-    under_way: Option<(Slot, Option<Upload>)>,
+    slot: Slot,
+    upload: Option<Upload>,
 }
 
-impl Incoming {
+impl Coming {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Frame<Bytes>>, h2::Error>> {
         while !self.data_ended {
             match ready!(self.body.poll_data(cx)).transpose()? {
                 Some(data) => {
                     self.body.flow_control().release_capacity(data.len())?;
+                    // The library has seen to it that it is no more than was told.
+                    self.left = self.left.map(|left| left.saturating_sub(data.len() as u64));
                     if !data.is_empty() {
                         return Poll::Ready(Ok(Some(Frame::data(data))));
                     }
@@ -168,16 +182,22 @@ impl Incoming {
         self.body.poll_trailers(cx).map_ok(|trailers| trailers.map(Frame::trailers))
     }
 
-    fn look_for_end(&mut self) {
-        if self.body.is_end_stream() {
-            self.end();
+    /// Passes over what has come or comes; ready when the answer has ended, and whether it did so
+    /// without an error.
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<bool> {
+        loop {
+            match ready!(self.poll(cx)) {
+                Ok(Some(_)) => {}
+                Ok(None) => return Poll::Ready(true),
+                Err(_) => return Poll::Ready(false),
+            }
         }
     }
 
-    fn end(&mut self) {
-        // What is left of the request, if it is, is not sent any more, which gives the stream up.
-        if let Some((slot, None)) = self.under_way.take() {
-            slot.end();
+    fn end(self) {
+        // What is left of the request is not sent any more, which gives the stream up.
+        if self.upload.is_none_or(|upload| upload.is_finished()) {
+            self.slot.end();
         }
     }
 }
@@ -190,21 +210,44 @@ impl Body for Incoming {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, ExchangeError>>> {
-        let frame = ready!(self.poll(cx));
+        let Some(coming) = &mut self.0 else { return Poll::Ready(None) };
+        let frame = ready!(coming.poll(cx));
         match &frame {
-            Ok(Some(_)) => self.look_for_end(),
-            Ok(None) => self.end(),
-            Err(_) => self.under_way = None,
+            Ok(Some(_)) if !coming.body.is_end_stream() => {}
+            Ok(_) => self.0.take().into_iter().for_each(Coming::end),
+            Err(_) => self.0 = None,
         }
         Poll::Ready(frame.map_err(ExchangeError::from).transpose())
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.0.is_none()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.length.map_or_else(SizeHint::default, SizeHint::with_exact)
+        match &self.0 {
+            None => SizeHint::with_exact(0),
+            Some(coming) => coming.left.map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+impl Drop for Incoming {
+    /// An answer that is not read to its end may have come to it all the same, or be about to: many
+    /// partners tell the end of one by itself. Whoever knows its length does not wait for that.
+    fn drop(&mut self) {
+        let Some(mut coming) = self.0.take() else { return };
+        match coming.poll_end(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(true) => coming.end(),
+            Poll::Pending if coming.left == Some(0) && Handle::try_current().is_ok() => {
+                spawn_local(async move {
+                    if let Ok(true) = timeout(END, poll_fn(|cx| coming.poll_end(cx))).await {
+                        coming.end();
+                    }
+                });
+            }
+            Poll::Ready(false) | Poll::Pending => {}
+        }
     }
 }
 

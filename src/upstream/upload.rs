@@ -10,6 +10,11 @@ impl Upload {
     pub(super) fn spawn(rest: impl Future<Output = ()> + 'static) -> Self {
         Self(tokio::task::spawn_local(rest).abort_handle())
     }
+
+    /// Whether nothing is left of it.
+    pub(super) fn is_finished(&self) -> bool {
+        self.0.is_finished()
+    }
 }
 
 impl Drop for Upload {

@@ -1,24 +1,29 @@
 //! What a connection over HTTP/2 to the partner is held to: exchanges that are given up on it, and how
 //! many the partner wants.
 
-use std::io;
-use std::sync::Arc;
+use std::io::{self, Write as _};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, mpsc};
 
 use h2::Reason;
 use http::Request as Head;
 
 use crate::support::client::Request;
+use crate::support::config::Config;
 use crate::support::eventually;
-use crate::support::frames::{DATA, END_HEADERS, HEADERS, RST_STREAM};
+use crate::support::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::http2::{Http2Partner, connect, runtime};
 use crate::support::partner_frames::{Frames, OK};
 
-/// A bearerd that speaks HTTP/2 to `partner`, with one runtime.
+/// For a bearerd that speaks HTTP/2 to `partner`, with one runtime.
+fn config(partner: &Http2Partner) -> Config {
+    partner.config().set("partner.http2", true).set("server.threads", 1)
+}
+
 fn before(partner: &Http2Partner) -> Gateway {
-    Gateway::start(&partner.config().set("partner.http2", true).set("server.threads", 1))
+    Gateway::start(&config(partner))
 }
 
 /// Answers one request after another, until the connection ends.
@@ -101,6 +106,72 @@ fn s55_answers_that_nobody_waits_for_any_more_end_no_connection_under_others() {
     gate.open();
     let long = long.join().unwrap();
     assert_eq!((long.status, long.text().as_str()), (200, "worth waiting for"));
+}
+
+/// One that tells the end of an answer by itself, at once or when the client has got all the rest, is
+/// neither told that the answer was given up nor left for another connection.
+#[test]
+fn an_answer_whose_end_comes_by_itself_is_not_given_up() {
+    const COUNT: usize = 450;
+    for at_once in [true, false] {
+        let (got, has_got) = mpsc::channel();
+        let has_got = Mutex::new(has_got);
+        let partner = Http2Partner::scripted(move |mut frames| {
+            let head = [OK, &block(&[("content-length", "3")])].concat();
+            for _ in 0..COUNT {
+                let header = frames.next()?;
+                assert_eq!(header.kind, HEADERS);
+                frames.send(HEADERS, END_HEADERS, header.stream, &head)?;
+                let (data, end) =
+                    (frame(DATA, 0, header.stream, b"all"), frame(DATA, END_STREAM, header.stream, b""));
+                if at_once {
+                    frames.io.write_all(&[data, end].concat())?;
+                } else {
+                    frames.io.write_all(&data)?;
+                    has_got.lock().unwrap().recv().map_err(io::Error::other)?;
+                    frames.io.write_all(&end)?;
+                }
+            }
+            serve(&mut frames)
+        });
+        let gateway = Gateway::start(&config(&partner).set("log.access", "all"));
+        for _ in 0..COUNT {
+            assert_eq!(gateway.get("/x").text(), "all");
+            let _nobody_waits_for_it = got.send(());
+        }
+        assert_eq!(gateway.get("/y").text(), "served");
+        assert_eq!(partner.connections(), 1, "at once: {at_once}");
+        let whole = || {
+            gateway
+                .log_lines()
+                .iter()
+                .filter(|line| line["path"] == "/x" && line["problem"].is_null())
+                .count()
+        };
+        eventually("all of them are in the log as whole", || whole() == COUNT);
+    }
+}
+
+#[test]
+fn when_the_connections_end_on_which_nothing_was_wanted_others_are_tried() {
+    let gate = Gate::shut();
+    let held = gate.clone();
+    let partner = Http2Partner::scripted(move |mut frames| {
+        if frames.number < 2 {
+            held.wait();
+            return Ok(());
+        }
+        frames.want(100)?;
+        serve(&mut frames)
+    });
+    partner.max_streams(0);
+    let gateway = before(&partner);
+    let clients: Vec<_> = (0..20).map(|_| gateway.send_aside(Request::get("/x"))).collect();
+    gate.await_arrivals(2);
+    gate.open();
+    for client in clients {
+        assert_eq!(client.join().unwrap().text(), "served");
+    }
 }
 
 #[test]

@@ -1,7 +1,9 @@
 //! A connection, its task, and its streams.
 
 use std::cell::{Cell, RefCell};
+use std::future::poll_fn;
 use std::io;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -100,20 +102,31 @@ impl Connection {
         counted: Counted,
         room: Rc<Notify>,
     ) -> Result<Self, ConnectError> {
-        let (wire, state) = (Rc::new(Wire::new(Rc::clone(&room))), Rc::<State>::default());
+        let (wire, state) = (Rc::<Wire>::default(), Rc::<State>::default());
         let io = Watched::new(io, Rc::clone(&wire));
         let (requests, mut connection) = builder().handshake::<_, Bytes>(io).await.map_err(broken)?;
         let pings = connection.ping_pong();
         let alive = keep_alive(Rc::clone(&wire), Rc::clone(&state), pings);
-        let (its_state, its_wire) = (Rc::clone(&state), Rc::clone(&wire));
+        let (its_state, its_wire, its_room) = (Rc::clone(&state), Rc::clone(&wire), Rc::clone(&room));
         tokio::task::spawn_local(async move {
+            let mut last = None;
+            let ended = poll_fn(|cx| {
+                let ended = Pin::new(&mut connection).poll(cx);
+                // Where there is more room, or no longer any to wait for.
+                let wants = Some((connection.max_concurrent_send_streams(), its_wire.last_stream()));
+                if std::mem::replace(&mut last, wants) != wants {
+                    its_room.notify_waiters();
+                }
+                ended
+            });
             tokio::select! {
                 // The exchanges on it learn what went wrong, and know better what it means.
-                ended = connection => its_state.broken.set(ended.err().and_then(h2::Error::into_io)),
+                ended = ended => its_state.broken.set(ended.err().and_then(h2::Error::into_io)),
                 () = alive => {}
             }
             its_state.over.set(true);
             its_wire.end();
+            its_room.notify_waiters();
             drop(counted);
         });
         let connection = Self { requests: RefCell::new(Some(requests)), wire, state, room };

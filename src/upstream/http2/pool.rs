@@ -16,8 +16,8 @@ use crate::upstream::{Counted, NoConnection};
 /// `server.max_in_flight`.
 const MAX_CONNECTIONS: usize = 64;
 
-/// How many there may be on which the partner wants no exchange at all (RFC 9113 section 5.1.2), before no
-/// other is tried. More than one, because it may be a part of the partner only that wants none.
+/// On how many in a row the partner may want no exchange at all (RFC 9113 section 5.1.2), before no other is
+/// tried. More than one, because it may be a part of the partner only that wants none.
 const MAX_SHUT: usize = 2;
 
 /// What becomes of a connection that is being made.
@@ -87,7 +87,7 @@ impl Pool {
 
     fn is_full(&self) -> bool {
         let connections = self.connections.borrow();
-        let shut = connections.iter().filter(|connection| connection.is_shut());
+        let shut = connections.iter().rev().take_while(|connection| connection.is_shut());
         connections.len() >= MAX_CONNECTIONS || shut.count() >= MAX_SHUT
     }
 

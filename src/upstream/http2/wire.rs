@@ -18,15 +18,9 @@ pub(super) struct Wire {
     writes: Cell<u64>,
     last_stream: Cell<Option<u32>>,
     begun: Notify,
-    /// Tells whoever waits for a stream that there may be more of them.
-    room: Rc<Notify>,
 }
 
 impl Wire {
-    pub(super) fn new(room: Rc<Notify>) -> Self {
-        Self { room, ..Self::default() }
-    }
-
     /// Waits until something has come, or nothing will.
     pub(super) async fn begun(&self) {
         self.begun.notified().await;
@@ -102,8 +96,7 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 }
 
-/// Finds the SETTINGS and GOAWAY frames in a stream of frames (RFC 9113 section 4.1), and passes over all
-/// else.
+/// Finds the GOAWAY frames in a stream of frames (RFC 9113 section 4.1), and passes over all else.
 #[derive(Debug, Default)]
 struct Frames {
     /// A frame's header, and of a GOAWAY the last stream.
@@ -116,7 +109,6 @@ struct Frames {
 /// Length, type, flags, stream.
 const HEADER: usize = 9;
 const LAST_STREAM: usize = 4;
-const SETTINGS: u8 = 4;
 const GOAWAY: u8 = 7;
 /// The first bit of a stream's number is reserved.
 const STREAM: u32 = 0x7fff_ffff;
@@ -138,11 +130,8 @@ impl Frames {
             if wanted == HEADER && self.is_goaway() {
                 continue;
             }
-            match self.head[3] {
-                _ if self.is_goaway() => wire.going_away(self.number(HEADER)),
-                // The library has read what is in it before anybody looks.
-                SETTINGS => wire.room.notify_waiters(),
-                _ => {}
+            if self.is_goaway() {
+                wire.going_away(self.number(HEADER));
             }
             self.skip = self.length() - (wanted - HEADER);
             self.have = 0;

@@ -14,6 +14,8 @@ pub(crate) struct Client<T>(Rc<Wire<T>>);
 
 impl<T> Client<T> {
     pub(in super::super) fn new(wire: Rc<Wire<T>>) -> Self {
+        // It would hold the memory of a task that has ended.
+        wire.state.borrow_mut().task = None;
         Self(wire)
     }
 }
