@@ -178,16 +178,19 @@ impl ResponseBody {
 
     /// A body that is empty has ended as soon as its head is out.
     fn begun(mut self) -> Self {
-        if self.is_complete() {
+        if self.is_end_stream() {
             self.finish();
+        } else {
+            self.look_whether_whole();
         }
         self
     }
 
-    /// Whether all has been passed on that there is, but perhaps for trailers: whoever knows the length
-    /// asks for no more.
-    fn is_complete(&self) -> bool {
-        self.is_end_stream() || self.size_hint().exact() == Some(0)
+    /// Whoever knows how long the answer is may not ask for its end.
+    fn look_whether_whole(&mut self) {
+        if let (Source::Answer(answer), Some(exchange)) = (&self.source, &mut self.exchange) {
+            exchange.record.complete = answer.is_whole();
+        }
     }
 
     fn finish(&mut self) {
@@ -213,13 +216,15 @@ impl Body for ResponseBody {
         if let Some(Ok(frame)) = &frame {
             self.passed_on(frame.data_ref().map_or(0, Bytes::len));
         }
-        let ended = match &frame {
-            None => true,
-            Some(Ok(frame)) => frame.is_trailers() || self.is_complete(),
-            Some(Err(_)) => false,
-        };
-        if ended {
-            self.finish();
+        match &frame {
+            None => self.finish(),
+            Some(Ok(frame)) if frame.is_trailers() || self.is_end_stream() => self.finish(),
+            Some(Ok(_)) => self.look_whether_whole(),
+            Some(Err(_)) => {
+                if let Some(exchange) = &mut self.exchange {
+                    exchange.record.complete = false;
+                }
+            }
         }
         Poll::Ready(frame)
     }

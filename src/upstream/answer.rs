@@ -89,6 +89,18 @@ impl AnswerBody {
         }
     }
 
+    /// Whether all of it has been passed on, but perhaps for trailers: whoever knows its length asks for
+    /// no more.
+    pub fn is_whole(&self) -> bool {
+        match &self.0 {
+            Content::Whole(data) => data.is_empty(),
+            Content::Coming(body) => match body.inner() {
+                Incoming::Http1(body) => body.is_end_stream(),
+                Incoming::Http2(body) => body.is_whole(),
+            },
+        }
+    }
+
     /// After a 101: the connection, on which another protocol is spoken from now on. `None` if the
     /// request had not left when the partner agreed.
     pub fn upgrade(self) -> Option<Upgraded> {

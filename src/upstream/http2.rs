@@ -145,9 +145,9 @@ where
         length.to_str().ok()?.parse().ok()
     });
     let bodiless = is_head || matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let left = if bodiless { Some(0) } else { length };
-    let coming = Coming { body, left, data_ended: false, slot, upload };
-    let incoming = Incoming(Some(coming).filter(|coming| !coming.body.is_end_stream()));
+    let coming = Coming { body, left: length, bodiless, data_ended: false, slot, upload };
+    let mut incoming = Incoming(Some(coming));
+    incoming.look_for_end();
     Ok(Answer { head: head.into(), body: AnswerBody::http2(incoming, idle_timeout) })
 }
 
@@ -157,8 +157,10 @@ pub(super) struct Incoming(Option<Coming>);
 /// An answer that has not ended.
 struct Coming {
     body: RecvStream,
-    /// How much of it is still to come, in bytes, if that was told.
+    /// How much of what was told to be its length is still to come, in bytes.
     left: Option<u64>,
+    /// Whatever was told, nothing comes.
+    bodiless: bool,
     data_ended: bool,
     slot: Slot,
     upload: Option<Upload>,
@@ -194,10 +196,28 @@ impl Coming {
         }
     }
 
+    /// Whether nothing is left of it but its end, and perhaps trailers.
+    fn is_whole(&self) -> bool {
+        self.bodiless || self.left == Some(0)
+    }
+
     fn end(self) {
         // What is left of the request is not sent any more, which gives the stream up.
         if self.upload.is_none_or(|upload| upload.is_finished()) {
             self.slot.end();
+        }
+    }
+}
+
+impl Incoming {
+    /// Whether all has been passed on that there is, but perhaps for trailers.
+    pub(super) fn is_whole(&self) -> bool {
+        self.0.as_ref().is_none_or(Coming::is_whole)
+    }
+
+    fn look_for_end(&mut self) {
+        if let Some(coming) = self.0.take_if(|coming| coming.body.is_end_stream()) {
+            coming.end();
         }
     }
 }
@@ -213,8 +233,8 @@ impl Body for Incoming {
         let Some(coming) = &mut self.0 else { return Poll::Ready(None) };
         let frame = ready!(coming.poll(cx));
         match &frame {
-            Ok(Some(_)) if !coming.body.is_end_stream() => {}
-            Ok(_) => self.0.take().into_iter().for_each(Coming::end),
+            Ok(Some(_)) => self.look_for_end(),
+            Ok(None) => self.0.take().into_iter().for_each(Coming::end),
             Err(_) => self.0 = None,
         }
         Poll::Ready(frame.map_err(ExchangeError::from).transpose())
@@ -239,9 +259,13 @@ impl Drop for Incoming {
         let Some(mut coming) = self.0.take() else { return };
         match coming.poll_end(&mut Context::from_waker(Waker::noop())) {
             Poll::Ready(true) => coming.end(),
-            Poll::Pending if coming.left == Some(0) && Handle::try_current().is_ok() => {
+            Poll::Pending if coming.is_whole() && Handle::try_current().is_ok() => {
                 spawn_local(async move {
-                    if let Ok(true) = timeout(END, poll_fn(|cx| coming.poll_end(cx))).await {
+                    let mut end = timeout(END, poll_fn(|cx| coming.poll(cx))).await;
+                    if matches!(&end, Ok(Ok(Some(frame))) if frame.is_trailers()) {
+                        end = Ok(Ok(None));
+                    }
+                    if let Ok(Ok(None)) = end {
                         coming.end();
                     }
                 });

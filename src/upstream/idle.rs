@@ -25,6 +25,11 @@ impl<B> IdleLimited<B> {
         Self { body, limit, timer: None, waiting: false }
     }
 
+    /// The body as it is.
+    pub fn inner(&self) -> &B {
+        &self.body
+    }
+
     /// The body without its limit.
     pub fn into_inner(self) -> B {
         self.body

@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, mpsc};
 
 use h2::Reason;
 use http::Request as Head;
+use serde_json::Value;
 
-use crate::support::client::Request;
+use crate::support::client::{self, Request};
 use crate::support::config::Config;
 use crate::support::eventually;
 use crate::support::frames::{DATA, END_HEADERS, END_STREAM, HEADERS, RST_STREAM, block, frame};
@@ -108,46 +109,64 @@ fn s55_answers_that_nobody_waits_for_any_more_end_no_connection_under_others() {
     assert_eq!((long.status, long.text().as_str()), (200, "worth waiting for"));
 }
 
-/// One that tells the end of an answer by itself, at once or when the client has got all the rest, is
-/// neither told that the answer was given up nor left for another connection.
+/// How a partner tells the end of an answer.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum End {
+    /// With its head.
+    Head,
+    /// In a frame of its own, behind the rest.
+    Behind,
+    /// In one that comes when the client has got all the rest.
+    Later,
+}
+
+/// Whoever ends answers like that is neither told that they were given up nor left for another connection.
 #[test]
-fn an_answer_whose_end_comes_by_itself_is_not_given_up() {
+fn an_answer_that_ends_with_its_head_or_by_itself_is_not_given_up() {
     const COUNT: usize = 450;
-    for at_once in [true, false] {
+    for (end, method) in [
+        (End::Head, "GET"),
+        (End::Behind, "GET"),
+        (End::Later, "GET"),
+        (End::Behind, "HEAD"),
+        (End::Later, "HEAD"),
+    ] {
         let (got, has_got) = mpsc::channel();
         let has_got = Mutex::new(has_got);
+        let body: &[u8] = if method == "GET" && end != End::Head { b"all" } else { b"" };
         let partner = Http2Partner::scripted(move |mut frames| {
-            let head = [OK, &block(&[("content-length", "3")])].concat();
+            let length = if end == End::Head { "0" } else { "3" };
+            let head = [OK, &block(&[("content-length", length)])].concat();
             for _ in 0..COUNT {
                 let header = frames.next()?;
                 assert_eq!(header.kind, HEADERS);
-                frames.send(HEADERS, END_HEADERS, header.stream, &head)?;
-                let (data, end) =
-                    (frame(DATA, 0, header.stream, b"all"), frame(DATA, END_STREAM, header.stream, b""));
-                if at_once {
-                    frames.io.write_all(&[data, end].concat())?;
-                } else {
-                    frames.io.write_all(&data)?;
-                    has_got.lock().unwrap().recv().map_err(io::Error::other)?;
-                    frames.io.write_all(&end)?;
+                let flags = if end == End::Head { END_HEADERS | END_STREAM } else { END_HEADERS };
+                let mut answer = frame(HEADERS, flags, header.stream, &head);
+                if !body.is_empty() {
+                    answer.extend(frame(DATA, 0, header.stream, body));
                 }
+                if end == End::Later {
+                    frames.io.write_all(&std::mem::take(&mut answer))?;
+                    has_got.lock().unwrap().recv().map_err(io::Error::other)?;
+                }
+                if end != End::Head {
+                    answer.extend(frame(DATA, END_STREAM, header.stream, b""));
+                }
+                frames.io.write_all(&answer)?;
             }
             serve(&mut frames)
         });
         let gateway = Gateway::start(&config(&partner).set("log.access", "all"));
+        let mut connection = client::connect(gateway.proxy_addr());
         for _ in 0..COUNT {
-            assert_eq!(gateway.get("/x").text(), "all");
+            let answer = connection.exchange(&Request::new(method, "/x"));
+            assert_eq!((answer.status, &answer.body[..]), (200, body));
             let _nobody_waits_for_it = got.send(());
         }
         assert_eq!(gateway.get("/y").text(), "served");
-        assert_eq!(partner.connections(), 1, "at once: {at_once}");
-        let whole = || {
-            gateway
-                .log_lines()
-                .iter()
-                .filter(|line| line["path"] == "/x" && line["problem"].is_null())
-                .count()
-        };
+        assert_eq!(partner.connections(), 1, "{end:?} {method}");
+        let is_whole = |line: &Value| line["path"] == "/x" && line["problem"].is_null();
+        let whole = || gateway.log_lines().iter().filter(|line| is_whole(line)).count();
         eventually("all of them are in the log as whole", || whole() == COUNT);
     }
 }

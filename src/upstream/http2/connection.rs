@@ -124,6 +124,7 @@ impl Connection {
                 ended = ended => its_state.broken.set(ended.err().and_then(h2::Error::into_io)),
                 () = alive => {}
             }
+            drop(connection);
             its_state.over.set(true);
             its_wire.end();
             its_room.notify_waiters();
