@@ -5,7 +5,8 @@
 //! connection a request goes on, when a body is read and a stream given up, and what may be sent
 //! again. The exchange is driven by whoever waits for it, as in HTTP/1.1: a request's future sends
 //! its body and takes the head of the answer; an upload that outlasts that goes on in a task of its
-//! own; dropping the answer gives both up, and the partner is told so (`CANCEL`).
+//! own; dropping the answer before all of it has come gives both up, and the partner is told so
+//! (`CANCEL`).
 //!
 //! Neither side is read faster than the other one takes it: a piece of the request is taken when
 //! the partner has room for some of the piece before it, and the partner gets room for as much of
