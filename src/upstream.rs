@@ -209,8 +209,8 @@ impl Upstream {
             };
             match connection.open(request, ends) {
                 Ok(opened) => {
-                    let framing = (head.framing, head.method == Method::HEAD);
-                    let exchange = http2::exchange(opened, framing, body, self.idle_timeout);
+                    let is_head = head.method == Method::HEAD;
+                    let exchange = http2::exchange(opened, head.framing, is_head, body, self.idle_timeout);
                     return Ok(exchange.await?);
                 }
                 Err(error) if refused == REFUSED => return Err(SendError::Closed(error).into()),

@@ -105,7 +105,8 @@ pub(super) fn request(
 /// Sends the body of a request whose stream has been opened, and waits for the head of its answer.
 pub(super) async fn exchange<B>(
     opened: Opened,
-    (framing, is_head): (Framing, bool),
+    framing: Framing,
+    is_head: bool,
     body: B,
     idle_timeout: Duration,
 ) -> Result<Answer<AnswerBody>, SendError>
@@ -235,7 +236,11 @@ impl Body for Incoming {
         let frame = ready!(coming.poll(cx));
         match &frame {
             Ok(Some(_)) => self.look_for_end(),
-            Ok(None) => self.0.take().into_iter().for_each(Coming::end),
+            Ok(None) => {
+                if let Some(coming) = self.0.take() {
+                    coming.end();
+                }
+            }
             Err(_) => self.0 = None,
         }
         Poll::Ready(frame.map_err(ExchangeError::from).transpose())
@@ -262,11 +267,10 @@ impl Drop for Incoming {
             Poll::Ready(true) => coming.end(),
             Poll::Pending if coming.is_whole() && Handle::try_current().is_ok() => {
                 spawn_local(async move {
-                    let mut end = timeout(END, poll_fn(|cx| coming.poll(cx))).await;
-                    if matches!(&end, Ok(Ok(Some(frame))) if frame.is_trailers()) {
-                        end = Ok(Ok(None));
-                    }
-                    if let Ok(Ok(None)) = end {
+                    // Trailers are its end as well, and data would be more than was told.
+                    if let Ok(Ok(last)) = timeout(END, poll_fn(|cx| coming.poll(cx))).await
+                        && last.is_none_or(|frame| frame.is_trailers())
+                    {
                         coming.end();
                     }
                 });

@@ -171,6 +171,17 @@ fn an_answer_that_ends_with_its_head_or_by_itself_is_not_given_up() {
     }
 }
 
+/// Clients that wait while two connections are held at `gate`, and what becomes of them behind it.
+fn all_are_served_when_opened(gateway: &Gateway, gate: &Gate) {
+    let clients: Vec<_> = (0..20).map(|_| gateway.send_aside(Request::get("/x"))).collect();
+    gate.await_arrivals(2);
+    gate.open();
+    for client in clients {
+        let answer = client.join().unwrap();
+        assert_eq!((answer.status, answer.text().as_str()), (200, "served"));
+    }
+}
+
 #[test]
 fn when_the_connections_end_on_which_nothing_was_wanted_others_are_tried() {
     let gate = Gate::shut();
@@ -185,12 +196,7 @@ fn when_the_connections_end_on_which_nothing_was_wanted_others_are_tried() {
     });
     partner.max_streams(0);
     let gateway = before(&partner);
-    let clients: Vec<_> = (0..20).map(|_| gateway.send_aside(Request::get("/x"))).collect();
-    gate.await_arrivals(2);
-    gate.open();
-    for client in clients {
-        assert_eq!(client.join().unwrap().text(), "served");
-    }
+    all_are_served_when_opened(&gateway, &gate);
 }
 
 #[test]
@@ -204,12 +210,6 @@ fn a_partner_that_wants_no_exchanges_for_a_while_is_waited_for_and_not_flooded_w
     });
     partner.max_streams(0);
     let gateway = before(&partner);
-    let clients: Vec<_> = (0..20).map(|_| gateway.send_aside(Request::get("/x"))).collect();
-    gate.await_arrivals(2);
-    gate.open();
-    for client in clients {
-        let answer = client.join().unwrap();
-        assert_eq!((answer.status, answer.text().as_str()), (200, "served"));
-    }
+    all_are_served_when_opened(&gateway, &gate);
     assert_eq!(partner.connections(), 2);
 }
