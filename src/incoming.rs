@@ -1,12 +1,23 @@
 //! The body of an application's request, whatever HTTP it comes in.
 
 use std::error::Error;
+use std::future::pending;
 use std::pin::Pin;
 use std::rc::Weak;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::runtime::Handle;
+use tokio::task::spawn_local;
+use tokio::time::timeout;
+
+/// How much of what a client of HTTP/2 still sends when nobody wants it is read, in bytes, and how
+/// long it may take to learn of its answer.
+const UNWANTED: usize = 64 * 1024;
+const ON_ITS_WAY: Duration = Duration::from_millis(200);
 
 /// Why a body broke off.
 pub type BoxError = Box<dyn Error + Send + Sync>;
@@ -16,7 +27,9 @@ pub type BoxError = Box<dyn Error + Send + Sync>;
 pub enum Incoming {
     /// Of HTTP/1.1.
     Http1(Receiving),
-    /// What the HTTP library has read.
+    /// Of HTTP/2.
+    Http2(Streamed),
+    /// What somebody else's server has read.
     Library(hyper::body::Incoming),
 }
 
@@ -99,6 +112,61 @@ impl std::fmt::Debug for Receiving {
     }
 }
 
+/// The body of a request in HTTP/2. Let go of before its end, it stays open for what is on its way.
+///
+/// A client learns of an answer that leaves early when it comes, and what it has sent by then comes on
+/// a stream that has ended. The library remembers few of those; what comes on others it counts, and in
+/// the end it closes the connection, under exchanges that may have been processed.
+#[derive(Debug)]
+pub struct Streamed(Option<hyper::body::Incoming>);
+
+impl Streamed {
+    /// That of a request which the task that drops it may outlive; it must be able to spawn local tasks.
+    pub fn new(body: hyper::body::Incoming) -> Self {
+        Self(Some(body).filter(|body| !body.is_end_stream()))
+    }
+}
+
+impl Drop for Streamed {
+    fn drop(&mut self) {
+        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        if Handle::try_current().is_ok() {
+            spawn_local(timeout(ON_ITS_WAY, pass_over(body)));
+        }
+    }
+}
+
+/// Ready when `body` has ended.
+async fn pass_over(mut body: hyper::body::Incoming) {
+    let mut left = UNWANTED;
+    while left > 0 {
+        let Some(Ok(frame)) = body.frame().await else { return };
+        left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+    }
+    // There is no more room for it, so that nothing is on its way when its stream is reset.
+    pending().await
+}
+
+impl Body for Streamed {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        self.0.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(Body::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+    }
+}
+
 impl Body for Incoming {
     type Data = Bytes;
     type Error = BoxError;
@@ -109,6 +177,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(cx),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
             Self::Library(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }
@@ -116,6 +185,7 @@ impl Body for Incoming {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
             Self::Library(body) => body.is_end_stream(),
         }
     }
@@ -123,6 +193,7 @@ impl Body for Incoming {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
             Self::Library(body) => body.size_hint(),
         }
     }

@@ -29,7 +29,7 @@ use super::http1::Common;
 use super::tasks::{Progress, Tasks};
 use super::version::{Connection, connection};
 use crate::clock::turn;
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Streamed};
 use crate::proxy::{Proxy, ResponseBody, Tunnel};
 
 /// What a client is connected by.
@@ -203,7 +203,7 @@ impl Service<Request<hyper::body::Incoming>> for Exchanges {
         let (proxy, progress) = (self.proxy.clone(), self.tasks.progress());
         Box::pin(async move {
             let (head, body) = request.into_parts();
-            let body = Incoming::Library(body);
+            let body = Incoming::Http2(Streamed::new(body));
             let answer = proxy.handle(head.into(), body, started, deadline, &mut exchange).await;
             progress.take();
             Ok(answer.map(|body| Tracked { body, progress, _exchange: exchange }).into())

@@ -47,6 +47,53 @@ fn s59_a_stream_whose_answer_is_not_taken_is_given_up_among_others_that_are() {
     assert!(matches!(client.next().unwrap(), Said::Status(_, 204)));
 }
 
+/// A client goes on until it has learned that it is answered, and what it has sent by then comes late.
+#[test]
+fn s55_uploads_that_are_answered_before_their_end_end_no_connection() {
+    const AT_ONCE: usize = 99;
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let held = gate.clone();
+    partner.on("/long", move |x| {
+        held.wait();
+        x.answer(&Answer::new(200, ""))
+    });
+    let gateway = Gateway::start(&Config::to(&partner).set("server.threads", 1).set("log.access", "off"));
+    let mut client = Frames::connect(gateway.proxy_addr().tcp());
+    // Room for all answers.
+    client.send(&frame(WINDOW_UPDATE, 0, 0, &(1_u32 << 24).to_be_bytes())).unwrap();
+    client.send(&head(1, END_STREAM, "/long")).unwrap();
+    gate.await_arrivals(1);
+    for round in 0..12 {
+        let streams = (1..=AT_ONCE).map(|number| odd(round * AT_ONCE + number));
+        // To log in is bearerd's affair, and that it is asked for is clear from the head.
+        let heads = streams.clone().flat_map(|stream| head(stream, 0, "/openapi/v1/auth/login"));
+        client.send(&heads.collect::<Vec<u8>>()).unwrap();
+        let mut answered = 0;
+        while answered < AT_ONCE {
+            match client.next().unwrap() {
+                Said::Status(_, 403) => answered += 1,
+                Said::Data(..) => {}
+                other => panic!("{other:?} in round {round}"),
+            }
+        }
+        for _ in 0..10 {
+            let pieces = streams.clone().flat_map(|stream| frame(DATA, 0, stream, b"late"));
+            client.send(&pieces.collect::<Vec<u8>>()).unwrap();
+        }
+        let mut told = 0;
+        while told < AT_ONCE {
+            match client.next().unwrap() {
+                // Without an error.
+                Said::Reset(_, 0) => told += 1,
+                Said::Data(..) => {}
+                other => panic!("{other:?} at the end of round {round}"),
+            }
+        }
+    }
+    gate.open();
+    assert_eq!(client.next().unwrap(), Said::Status(1, 200));
+}
+
 /// Sends `begin`, and then the same again and again until it is enough or nobody takes it any more;
 /// meanwhile others are served. Returns how many pieces were taken.
 fn flood(begin: &[u8], pieces: usize, piece: impl Fn(usize) -> Vec<u8> + Sync) -> (Partner, Gateway, usize) {
