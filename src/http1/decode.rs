@@ -1,10 +1,10 @@
 //! Where a body ends (RFC 9112 sections 6 and 7).
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body::{Frame, SizeHint};
 
-use super::{MAX_FIELDS, MessageError};
+use super::{MAX_FIELDS, MessageError, skip};
 
 /// The longest line in front of a chunk, in bytes.
 const MAX_CHUNK_LINE: usize = 4 * 1024;
@@ -132,7 +132,7 @@ impl Decoder {
                 }
                 State::ChunkEnd => match &buffer[..] {
                     [b'\r', b'\n', ..] => {
-                        buffer.advance(2);
+                        skip(buffer, 2);
                         self.state = State::ChunkLine;
                     }
                     [] | [b'\r'] => return Ok(Decoded::More(0)),
@@ -194,7 +194,7 @@ fn part(buffer: &mut Bytes, left: u64) -> (Bytes, u64) {
 fn trailers(buffer: &mut Bytes) -> Result<Option<HeaderMap>, MessageError> {
     const MALFORMED: MessageError = MessageError::Malformed("the trailers are malformed");
     if buffer.starts_with(b"\r\n") {
-        buffer.advance(2);
+        skip(buffer, 2);
         return Ok(Some(HeaderMap::new()));
     }
     let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
@@ -206,7 +206,7 @@ fn trailers(buffer: &mut Bytes) -> Result<Option<HeaderMap>, MessageError> {
                 let value = HeaderValue::from_bytes(field.value).map_err(|_| MALFORMED)?;
                 trailers.append(name, value);
             }
-            buffer.advance(length);
+            skip(buffer, length);
             Ok(Some(trailers))
         }
         httparse::Status::Partial if buffer.len() <= MAX_TRAILERS => Ok(None),
@@ -253,6 +253,23 @@ mod tests {
             assert_eq!(trailers.len(), 2);
             // What has not been read yet is not there; what has been is behind the body.
             assert!(b"GET".starts_with(&left[..]), "{left:?}");
+        }
+    }
+
+    #[test]
+    fn the_room_that_chunks_were_read_into_is_let_go_with_the_last_of_them() {
+        for text in ["5\r\nhello\r\n0\r\n\r\n", "5\r\nhello\r\n0\r\nx-sum: 1\r\n\r\n"] {
+            for cut in 1..text.len() {
+                let mut decoder = Decoder::chunked();
+                let room = Bytes::copy_from_slice(&text.as_bytes()[..cut]);
+                let mut buffer = room.clone();
+                while !matches!(decoder.decode(&mut buffer).unwrap(), Decoded::More(_) | Decoded::End) {}
+                assert_eq!(room.is_unique(), buffer.is_empty(), "{:?}", &text[..cut]);
+                let rest = Bytes::copy_from_slice(&text.as_bytes()[cut..]);
+                super::super::join(&mut buffer, rest.clone());
+                while !matches!(decoder.decode(&mut buffer).unwrap(), Decoded::End) {}
+                assert!(room.is_unique() && rest.is_unique(), "{text:?} in two at {cut}");
+            }
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::{Buf as _, Bytes};
+use bytes::Bytes;
 use http::header::{self, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Uri, Version};
@@ -42,7 +42,7 @@ pub(super) struct Facts {
 pub(super) fn read(buffer: &mut Bytes) -> Result<Option<RequestHead>, Unreadable> {
     // Here, or a client could have them skipped again with each one that it sends.
     while buffer.starts_with(b"\r\n") || buffer.starts_with(b"\n") {
-        buffer.advance(if buffer.starts_with(b"\n") { 1 } else { 2 });
+        skip(buffer, if buffer.starts_with(b"\n") { 1 } else { 2 });
     }
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut parsed = httparse::Request::new(&mut []);
