@@ -51,6 +51,9 @@ pub(super) struct Activity {
     due: Cell<Option<Instant>>,
     /// That time is over.
     overdue: Cell<bool>,
+    /// When all exchanges so far must have been answered. Only then is it stillness that ends them: a
+    /// reload may have given them more time than this connection's limits know of.
+    last_due: Cell<Instant>,
     /// When the timer fires.
     fires: Cell<Instant>,
 }
@@ -76,6 +79,7 @@ impl Activity {
             parting: Cell::new(None),
             due: Cell::new(None),
             overdue: Cell::new(false),
+            last_due: Cell::new(now),
             fires: Cell::new(now),
         }
     }
@@ -84,6 +88,9 @@ impl Activity {
     pub(super) fn moved(&self, came: bool) {
         if self.under_way.get() > 0 {
             self.moved.set(true);
+        } else if self.multiplexed.get() && self.is_parting() && !came {
+            // The library has taken the last answers, and they are on their way.
+            self.since.set(turn::now());
         } else if self.multiplexed.get() || self.header.get().is_some() {
             // Bytes do not mean a request, or it is timed already.
         } else if came {
@@ -105,6 +112,7 @@ impl Activity {
         let own_timer = multiplexed || deadline < self.fires.get();
         self.due.set((!own_timer).then_some(deadline));
         self.overdue.set(false);
+        self.last_due.set(self.last_due.get().max(deadline));
         UnderWay { activity: Rc::clone(self), timer: own_timer.then(|| Box::pin(sleep_until(deadline))) }
     }
 
@@ -122,10 +130,13 @@ impl Activity {
         self.multiplexed.get()
     }
 
-    /// Whether nothing is under way and the connection has had all the time to end that it gets.
-    pub(super) fn is_overdue_to_part(&self) -> bool {
-        let asked = self.parting.get();
-        self.is_idle_for(FAREWELL) && asked.is_some_and(|asked| turn::now().duration_since(asked) >= FAREWELL)
+    /// Whether nothing is under way and the connection has had all the time to end that it gets: not
+    /// much without a byte, and not without end for a client that only keeps it busy.
+    pub(super) fn is_overdue_to_part(&self, limits: &Limits) -> bool {
+        let Some(asked) = self.parting.get() else { return false };
+        let asked = turn::now().duration_since(asked);
+        self.under_way.get() == 0
+            && (asked >= FAREWELL && self.is_idle_for(FAREWELL) || asked >= limits.still)
     }
 
     /// When to look again at a connection that is to end; the timer is set to it.
@@ -150,6 +161,7 @@ impl Activity {
         self.under_way.set(left);
         if left == 0 {
             self.since.set(turn::now());
+            self.due.set(None);
         }
     }
 
@@ -167,7 +179,8 @@ impl Activity {
                 self.due.set(None);
                 self.overdue.set(true);
             }
-            return if over(self.since.get(), limits.still) { Look::Close } else { Look::Again };
+            let still = over(self.since.get(), limits.still) && now >= self.last_due.get();
+            return if still { Look::Close } else { Look::Again };
         }
         match self.header.get() {
             None if over(self.since.get(), limits.idle) => Look::Farewell,
@@ -178,16 +191,14 @@ impl Activity {
 
     /// When to look again; the timer is set to it.
     pub(super) fn next_look(&self, limits: &Limits) -> Instant {
-        let (since, limit) = if self.under_way.get() > 0 {
-            (self.since.get(), limits.still)
-        } else {
-            match self.header.get() {
-                None => (self.since.get(), limits.idle),
-                Some(header) => (header, limits.header),
-            }
+        let since = self.since.get();
+        let over = match self.header.get() {
+            _ if self.under_way.get() > 0 => (since + limits.still).max(self.last_due.get()),
+            None => since + limits.idle,
+            Some(header) => header + limits.header,
         };
         let shortest = limits.header.min(limits.idle).min(limits.request).min(limits.still);
-        self.fires_at((since + limit).min(turn::now() + shortest))
+        self.fires_at(over.min(turn::now() + shortest))
     }
 }
 

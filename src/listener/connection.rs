@@ -132,11 +132,11 @@ fn attend<T: Stream, F>(
         Call::Ended => return None,
         Call::Look => match activity.look(limits) {
             Look::Close => return None,
-            _ if activity.is_overdue_to_part() => return None,
+            _ if activity.is_overdue_to_part(limits) => return None,
             Look::Again if !parting => activity.next_look(limits),
             Look::Again | Look::Farewell => {
                 activity.part();
-                if activity.is_idle_for(LINGER) {
+                if activity.is_multiplexed() || activity.is_idle_for(LINGER) {
                     connection.graceful_shutdown();
                 }
                 activity.linger()

@@ -97,11 +97,11 @@ async fn a_connection_gets_its_time_to_end_however_long_it_has_been_idle() {
     activity.moved(true);
     pass(4).await;
     activity.part();
-    assert!(!activity.is_overdue_to_part());
+    assert!(!activity.is_overdue_to_part(&LIMITS));
     pass(1).await;
-    assert!(activity.is_overdue_to_part());
+    assert!(activity.is_overdue_to_part(&LIMITS));
     let _exchange = activity.begin(false, Instant::now() + LIMITS.request);
-    assert!(!activity.is_overdue_to_part());
+    assert!(!activity.is_overdue_to_part(&LIMITS));
 }
 
 #[tokio::test(start_paused = true)]
@@ -184,4 +184,53 @@ async fn the_timer_is_never_late() {
     drop(exchange);
     activity.moved(true);
     assert!(look <= Instant::now() + LIMITS.header);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_an_exchange_that_has_ended_calls_nobody() {
+    let activity = Rc::new(Activity::new());
+    drop(activity.begin(false, Instant::now() + Duration::from_secs(10)));
+    pass(20).await;
+    assert_eq!(activity.look(&LIMITS), Look::Again);
+    assert!(activity.next_look(&LIMITS) > Instant::now());
+    assert!(activity.linger() > Instant::now());
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exchange_that_was_given_more_time_than_the_connection_knows_of_has_it() {
+    let activity = Rc::new(Activity::new());
+    let deadline = Instant::now() + 3 * LIMITS.still;
+    let _exchange = activity.begin(false, deadline);
+    pass(1).await;
+    assert_eq!(activity.look(&LIMITS), Look::Again);
+    while Instant::now() < deadline {
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+        let next = activity.next_look(&LIMITS);
+        assert!(next > Instant::now());
+        tokio::time::sleep_until(next).await;
+    }
+    assert_eq!(activity.look(&LIMITS), Look::Close);
+}
+
+#[tokio::test(start_paused = true)]
+async fn in_http2_the_last_answers_may_take_as_long_as_some_of_them_leaves() {
+    let activity = Rc::new(Activity::new());
+    drop(activity.begin(true, Instant::now() + LIMITS.request));
+    activity.part();
+    for _ in 0..10 {
+        pass(4).await;
+        assert!(!activity.is_overdue_to_part(&LIMITS));
+        activity.moved(false);
+    }
+    // But not for ever, and what comes does not tell that they leave.
+    pass(LIMITS.still.as_secs()).await;
+    activity.moved(false);
+    assert!(activity.is_overdue_to_part(&LIMITS));
+    let activity = Rc::new(Activity::new());
+    drop(activity.begin(true, Instant::now() + LIMITS.request));
+    activity.part();
+    pass(4).await;
+    activity.moved(true);
+    pass(1).await;
+    assert!(activity.is_overdue_to_part(&LIMITS));
 }
