@@ -116,6 +116,12 @@ impl Activity {
         UnderWay { activity: Rc::clone(self), timer: own_timer.then(|| Box::pin(sleep_until(deadline))) }
     }
 
+    /// Whether a header has begun to come.
+    #[cfg(test)]
+    pub(super) fn reads_header(&self) -> bool {
+        self.header.get().is_some()
+    }
+
     pub(super) fn is_parting(&self) -> bool {
         self.parting.get().is_some()
     }

@@ -23,6 +23,7 @@ use bytes::Bytes;
 use http::StatusCode;
 use http_body::{Body as _, SizeHint};
 use pin_project_lite::pin_project;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use self::answer::Answering;
@@ -38,7 +39,9 @@ use crate::upstream::Answer;
 
 /// How long what a client still sends is read and thrown away once it has had its last answer. If it
 /// were not, the system would reset the connection, and the client might lose the answer.
-const LAST_WORDS: Duration = Duration::from_secs(2);
+const LAST_WORDS: Duration = Duration::from_secs(30);
+/// How long of that nothing may come.
+const SILENCE: Duration = Duration::from_secs(2);
 
 /// What the connections of one runtime share.
 #[derive(Debug)]
@@ -133,12 +136,17 @@ async fn serve<T: Stream>(wire: Rc<Wire<T>>, exchanges: Exchanges) -> Option<Box
             Next::End { unread } => {
                 poll_fn(|cx| wire.poll_shutdown(cx)).await;
                 if unread {
-                    let _ = timeout(LAST_WORDS, poll_fn(|cx| wire.poll_discard(cx))).await;
+                    let _ = timeout(LAST_WORDS, last_words(&wire)).await;
                 }
                 return None;
             }
         }
     }
+}
+
+/// Reads what the client still sends, until it falls silent.
+async fn last_words<T: AsyncRead + AsyncWrite + Unpin + 'static>(wire: &Wire<T>) {
+    while let Ok(true) = timeout(SILENCE, poll_fn(|cx| wire.poll_discard(cx))).await {}
 }
 
 /// One exchange, from the head of its request to the last byte of its answer.
@@ -147,18 +155,19 @@ async fn exchange<T: Stream>(wire: &Wire<T>, exchanges: &Exchanges, request: Nex
     let (started, deadline, mut under_way) = exchanges.begin(false);
     let answer = exchanges.proxy.handle(head, body, started, deadline, &mut under_way).await;
     let Answer { head, mut body } = answer;
-    let mut answering = wire.begin_answer(&head, &body.size_hint(), facts, under_way.is_last());
+    // A client must know that its next request would not be looked at.
+    let is_last = under_way.is_last() || !poll_fn(|cx| Poll::Ready(wire.is_read(body.is_own(), cx))).await;
+    let mut answering = wire.begin_answer(&head, &body.size_hint(), facts, is_last);
     if answering.is_open()
         && let Some(data) = body.take_whole()
     {
         wire.put_body(&mut answering, data);
     }
+    let cut_short = answering.ends_with_connection().then(|| CutShort(wire));
     if poll_fn(|cx| wire.poll_answer(&mut answering, &mut body, cx)).await.is_err() {
-        if answering.ends_with_connection() {
-            wire.reset();
-        }
         return Next::Cut;
     }
+    std::mem::forget(cut_short);
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         // Bytes of a body would be the tunnel's first.
         let tunnel = body.into_tunnel().filter(|_| wire.has_read_message());
@@ -168,6 +177,16 @@ async fn exchange<T: Stream>(wire: &Wire<T>, exchanges: &Exchanges, request: Nex
     match poll_fn(|cx| Poll::Ready(wire.end_message(cx))).await {
         true if answering.is_persistent() => Next::Request,
         ended => Next::End { unread: !ended || poll_fn(|cx| Poll::Ready(wire.has_more(cx))).await },
+    }
+}
+
+/// An answer that the connection's end will end. Dropped while it is on its way, whatever the reason, it
+/// must not look whole.
+struct CutShort<'a, T: Stream>(&'a Wire<T>);
+
+impl<T: Stream> Drop for CutShort<'_, T> {
+    fn drop(&mut self) {
+        self.0.reset();
     }
 }
 

@@ -149,6 +149,11 @@ impl ResponseBody {
         Self { source: Source::Whole(None), exchange: None }
     }
 
+    /// Whether it is an answer of bearerd's own, so that nobody wants the request any more.
+    pub fn is_own(&self) -> bool {
+        matches!(self.source, Source::Whole(_))
+    }
+
     /// What follows a 101, to be carried on the client's connection.
     pub fn into_tunnel(self) -> Option<Box<Tunnel>> {
         match self.source {

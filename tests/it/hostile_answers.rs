@@ -101,6 +101,24 @@ fn s44_a_client_of_http_1_0_sees_a_break_where_only_the_end_of_the_connection_te
 }
 
 #[test]
+fn s44_the_end_of_a_drain_is_a_break_where_only_the_end_of_the_connection_tells() {
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    break_off(&partner, &gate);
+    let mut gateway = Gateway::start(&Config::to(&partner).set("server.drain_timeout", "300ms"));
+    let mut client = gateway.connect();
+    client.send(b"GET /chunked HTTP/1.0\r\nHost: a.test\r\n\r\n").unwrap();
+    let head = client.head().unwrap().unwrap();
+    let mut framing = Framing::of_answer(&head, "GET");
+    let first = client.part(&mut framing, &mut Fields::default()).unwrap();
+    assert_eq!(first.as_deref(), Some(&b"half"[..]));
+    gateway.sigterm();
+    let rest = client.part(&mut framing, &mut Fields::default());
+    assert!(rest.is_err(), "{rest:?}");
+    assert_eq!(gateway.wait_exit().code(), Some(1));
+    gate.open();
+}
+
+#[test]
 fn s44_a_close_without_close_notify_is_a_break_whatever_the_framing() {
     let partner = Partner::over_tls();
     let gate = Gate::shut();

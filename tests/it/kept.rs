@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, TcpStream};
 
 use crate::support::client::{Connection, Request, Stream};
+use crate::support::config::Config;
 use crate::support::eventually;
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
@@ -40,11 +41,27 @@ fn a_connection_ends_when_a_refused_request_does_not() {
     for fields in ["Content-Length: 400\r\n\r\n", "Transfer-Encoding: chunked\r\n\r\n5\r\n"] {
         let mut client = gateway.connect();
         client.send(format!("{REFUSED}{fields}").as_bytes()).unwrap();
-        client.answer("POST").unwrap().assert_problem(403);
+        let answer = client.answer("POST").unwrap();
+        answer.assert_problem(403);
+        assert_eq!(answer.fields.get("connection"), Some("close"), "it is told");
         let _closed = client.send(next.as_bytes());
         assert!(client.is_closed());
     }
     assert_eq!(partner.seen_at("/smuggled").len(), 0);
+}
+
+#[test]
+fn a_client_is_told_that_a_partners_early_answer_is_the_last() {
+    let partner = Partner::new();
+    partner.on_any("/large", |x| x.answer(&Answer::new(413, "too large")));
+    let gateway = Gateway::before(&partner);
+    let mut client = gateway.connect();
+    client
+        .send(b"POST /large HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        .unwrap();
+    let answer = client.answer("POST").unwrap();
+    assert_eq!((answer.status, answer.fields.get("connection")), (413, Some("close")));
+    assert!(client.is_closed());
 }
 
 #[test]
@@ -104,6 +121,41 @@ fn an_answer_of_unknown_length_ends_with_the_connection_in_http_1_0() {
     assert!(head.starts_with("HTTP/1.0 200 "), "{head}");
     assert!(!head.to_lowercase().contains("transfer-encoding"), "{head}");
     assert_eq!(body, "hello, world");
+}
+
+#[test]
+fn an_answer_reaches_a_client_to_its_end_though_its_connection_ends_with_it() {
+    const SIZE: usize = 4 << 20;
+    let partner = Partner::new();
+    partner.on("/large", |x| x.answer(&Answer::new(200, vec![b'x'; SIZE])));
+    partner.on("/long", |x| {
+        x.begin_chunked(200, &[])?;
+        x.chunk(&vec![b'x'; SIZE])?;
+        x.raw(b"0\r\n\r\n")
+    });
+    let gateway = Gateway::before(&partner);
+    for request in [
+        "GET /large HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n",
+        "GET /large HTTP/1.0\r\nHost: a.test\r\n\r\n",
+        "GET /long HTTP/1.0\r\nHost: a.test\r\n\r\n",
+    ] {
+        let mut client = gateway.connect();
+        // One before it on the same connection changes nothing.
+        assert_eq!(client.exchange(&Request::get("/x")).status, 200);
+        client.send(request.as_bytes()).unwrap();
+        let mut got = Vec::new();
+        client.io.read_to_end(&mut got).unwrap();
+        assert!(got.ends_with(&[b'x'; 1000]) && got.len() > SIZE, "{} bytes of {request}", got.len());
+    }
+}
+
+#[test]
+fn an_idle_connection_is_closed_and_not_reset() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).set("server.idle_timeout", "1s"));
+    let mut client = gateway.connect();
+    assert_eq!(client.exchange(&Request::get("/x")).status, 200);
+    assert_eq!(client.io.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]

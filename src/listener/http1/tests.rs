@@ -5,6 +5,7 @@ use http::{Request, Response};
 use http_body::{Body, Frame};
 use http_body_util::BodyExt as _;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
+use tokio::time::Instant;
 
 use super::super::activity::Activity;
 use super::super::turnstile::Place;
@@ -126,6 +127,40 @@ async fn a_client_that_has_its_answer_is_not_told_to_go_on() {
     );
     assert!(request.into_body().collect().await.is_err());
     assert_eq!(received(&mut client).await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_words_are_heard_until_silence_falls() {
+    let second = Duration::from_secs(1);
+    let (wire, mut client) = wire();
+    let speak = async move {
+        for _ in 0..10 {
+            tokio::time::sleep(second).await;
+            client.write_all(b"and another thing").await.unwrap();
+        }
+        client
+    };
+    let begun = Instant::now();
+    let (_client, ()) = tokio::join!(speak, last_words(&wire));
+    assert_eq!(begun.elapsed(), 10 * second + SILENCE);
+    let (wire, client) = self::wire();
+    drop(client);
+    last_words(&wire).await;
+    assert_eq!(begun.elapsed(), 10 * second + SILENCE);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_empty_line_is_no_beginning_of_a_request() {
+    let activity = Rc::new(Activity::new());
+    let (near, mut client) = tokio::io::duplex(64);
+    let wire = Rc::new(Wire::new(near, Bytes::new(), Rc::clone(&activity), Rc::new(Common::new())));
+    // The time for the first one begins with the connection.
+    drop(activity.begin(false, Instant::now()));
+    for begins in [false, true] {
+        client.write_all(if begins { b"\r\nG" } else { b"\r\n" }).await.unwrap();
+        assert!(poll_fn(|cx| Poll::Ready(wire.poll_request(cx).is_pending())).await);
+        assert_eq!(activity.reads_header(), begins);
+    }
 }
 
 #[tokio::test]

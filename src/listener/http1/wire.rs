@@ -116,7 +116,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
                     return Poll::Ready(Ok(Some(self.begin_message(state, head))));
                 }
                 if !state.buffer.is_empty() {
-                    // It may have come with the message before.
+                    // Empty lines are no beginning of one.
                     self.activity.moved(true);
                 }
             }
@@ -137,7 +137,6 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
                 // Half a head is none.
                 _ => return Poll::Ready(Ok(None)),
             };
-            self.activity.moved(true);
             // A head that comes in many parts is parsed once more only when a line has ended.
             worth_parsing = state.buffer.is_empty() || more.contains(&b'\n');
             join(&mut state.buffer, more);
@@ -236,14 +235,27 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         state.decoder.has_ended() && !state.broken
     }
 
+    /// Whether the request has been read to its end, or, if it is `unwanted`, could be without waiting
+    /// for the client.
+    pub(super) fn is_read(&self, unwanted: bool, cx: &mut Context<'_>) -> bool {
+        self.has_read_message() || unwanted && self.pass_over(&mut self.state.borrow_mut(), cx)
+    }
+
     /// The answer has left. Whether the request has been read to its end, or could be without
     /// waiting for the client. Nobody reads its body any more.
     pub(super) fn end_message(&self, cx: &mut Context<'_>) -> bool {
         let state = &mut *self.state.borrow_mut();
+        state.outbox.rest();
+        let ended = self.pass_over(state, cx);
+        self.common.room.give_back(&mut state.room);
+        ended
+    }
+
+    /// The same of what has been read and what there is to read. Nobody reads this message's body any
+    /// more.
+    fn pass_over(&self, state: &mut State<T>, cx: &mut Context<'_>) -> bool {
         state.message = state.message.wrapping_add(1);
         state.elsewhere.wake();
-        state.outbox.rest();
-        self.common.room.give_back(&mut state.room);
         let mut left = UNWANTED;
         while !state.broken && !state.expects && left > 0 {
             match state.decoder.decode(&mut state.buffer) {
@@ -273,11 +285,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         Pin::new(&mut self.state.borrow_mut().io).poll_shutdown(cx).map(drop)
     }
 
-    /// Reads what the client still sends, up to its end.
-    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<()> {
-        let state = &mut *self.state.borrow_mut();
-        while matches!(ready!(self.common.room.poll_read(&mut state.io, cx)), Ok(more) if !more.is_empty()) {}
-        Poll::Ready(())
+    /// Reads some of what the client still sends; whether there was any.
+    pub(super) fn poll_discard(&self, cx: &mut Context<'_>) -> Poll<bool> {
+        let read = self.common.room.poll_read(&mut self.state.borrow_mut().io, cx);
+        read.map(|read| read.is_ok_and(|more| !more.is_empty()))
     }
 }
 
