@@ -39,7 +39,7 @@ use crate::upstream::Answer;
 
 /// How long what a client still sends is read and thrown away once it has had its last answer. If it
 /// were not, the system would reset the connection, and the client might lose the answer.
-const LAST_WORDS: Duration = Duration::from_secs(30);
+const LAST_WORDS: Duration = Duration::from_secs(5);
 /// How long of that nothing may come.
 const SILENCE: Duration = Duration::from_secs(2);
 

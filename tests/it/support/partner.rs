@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::json;
+use socket2::SockRef;
 use tokio_rustls::rustls::ServerConfig;
 
 use super::exchange::{Exchange, Seen};
@@ -74,6 +75,8 @@ impl Partner {
 
     fn start(base: &str, tls: Option<Arc<ServerConfig>>, ca: Option<String>) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        // Hundreds connect at the same moment, and the library keeps room for 128.
+        SockRef::from(&listener).listen(1024).unwrap();
         let address = listener.local_addr().unwrap();
         let shared = Arc::new(Shared {
             issuer: Mutex::new(Issuer::new()),
