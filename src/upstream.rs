@@ -56,6 +56,20 @@ pub struct Outgoing<'a> {
     pub trailers: bool,
     /// The client wants another protocol on this connection.
     pub upgrade: Option<&'a HeaderValue>,
+    /// Kept for whoever has to say what became of it.
+    pub progress: &'a Cell<Progress>,
+}
+
+/// How far a request has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Progress {
+    /// Its body is waited for, before any of it is sent.
+    Coming,
+    /// It waits for its turn: for a token, or for a connection. If it was sent before, it was certainly
+    /// not processed.
+    Waiting,
+    /// Some of it may have left, and be processed.
+    Sent,
 }
 
 /// How the end of a request's body is told.
@@ -146,11 +160,12 @@ impl Upstream {
         let mut request = Some(Sending::new(head, authorization, body));
         let mut tried = false;
         while let Some(connection) = self.http1.take() {
+            head.progress.set(Progress::Sent);
             match http1::exchange(self, connection, head, &mut request).await {
                 Ok(answer) => return Ok(answer),
                 Err(error) if request.is_none() => return Err(SendError::Exchange(error)),
                 // The partner closed it between two requests.
-                Err(_) => {}
+                Err(_) => head.progress.set(Progress::Waiting),
             }
             tried = true;
         }
@@ -178,6 +193,7 @@ impl Upstream {
             }
         };
         let connection = Connection::new(transport, self.counted(place));
+        head.progress.set(Progress::Sent);
         let answer = http1::exchange(self, connection, head, &mut request).await;
         answer.map_err(|error| match request {
             Some(_) => SendError::Closed(error),
@@ -209,6 +225,7 @@ impl Upstream {
             };
             match connection.open(request, ends) {
                 Ok(opened) => {
+                    head.progress.set(Progress::Sent);
                     let is_head = head.method == Method::HEAD;
                     let exchange = http2::exchange(opened, head.framing, is_head, body, self.idle_timeout);
                     return Ok(exchange.await?);

@@ -25,7 +25,7 @@ use crate::descriptors;
 use crate::metrics::ReplayResult;
 use crate::partner::ConnectError;
 use crate::token::Generation;
-use crate::upstream::{Answer, AnswerBody, Outgoing, SendError, Upstream};
+use crate::upstream::{Answer, AnswerBody, Outgoing, Progress, SendError, Upstream};
 
 /// How much of a 401 that nobody will see is read, so that its connection can be used again.
 const DRAIN: (usize, Duration) = (64 * 1024, Duration::from_secs(5));
@@ -67,6 +67,7 @@ impl Authorizer {
         exchange: &mut Record,
     ) -> Result<Answer<AnswerBody>, Problem> {
         body.collect().await.map_err(|_| Problem::BrokenBody)?;
+        request.progress.set(Progress::Waiting);
         let token = match self.in_use() {
             Some(token) if !self.is_a_risk(&token, body) => token,
             // In a box, because it is rare and would make every exchange's state larger.
@@ -93,6 +94,7 @@ impl Authorizer {
         token: Attached,
         answer: Answer<AnswerBody>,
     ) -> Result<Answer<AnswerBody>, Problem> {
+        request.progress.set(Progress::Waiting);
         body.stop();
         // Unless it has been replaced or has expired since, which is a reason of its own.
         if token.waited_for && self.in_use().is_some_and(|now| now.generation == token.generation) {
@@ -203,6 +205,7 @@ impl Authorizer {
                 Ok(answer) => return Ok(answer),
                 // What may have been processed never is: see `upstream/http2.rs`.
                 Err(SendError::Unprocessed(_)) if left > 0 && body.is_repeatable() => {
+                    request.progress.set(Progress::Waiting);
                     left -= 1;
                     exchange.resends += 1;
                 }

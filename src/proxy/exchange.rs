@@ -1,5 +1,6 @@
 //! What is remembered of an exchange, for metrics, the access log and traces.
 
+use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use super::tunnel::Tunnel;
 use crate::http1::Head;
 use crate::metrics::ExchangeMetrics;
 use crate::telemetry::{self, AccessLine, ExchangeSpan};
-use crate::upstream::{AnswerBody, StreamError};
+use crate::upstream::{AnswerBody, Progress, StreamError};
 
 /// Counts the exchanges under way in all runtimes.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub(super) struct Exchange {
     /// The head of the request.
     pub(super) head: Head<Parts>,
     pub(super) record: Record,
+    pub(super) progress: Cell<Progress>,
 }
 
 /// What becomes of an exchange.
@@ -91,7 +93,7 @@ impl Record {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        let Self { head, record } = self;
+        let Self { head, record, .. } = self;
         let duration = record.started.elapsed();
         record.metrics.counters.server(record.status, duration);
         let span = record.span.take();

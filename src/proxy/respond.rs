@@ -10,6 +10,8 @@ use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Response, StatusCode};
 
+use crate::upstream::Progress;
+
 /// Why what a client sends is no request. The answer is the last one on its connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unreadable {
@@ -80,6 +82,10 @@ pub(super) enum Problem {
     NoAnswer,
     /// The deadline passed while waiting for the partner.
     Deadline,
+    /// It passed while waiting for the application's body: nothing was sent.
+    SlowBody,
+    /// It passed while waiting for a connection to the partner: the request was not processed.
+    NotSent,
     /// A defect of bearerd's; how far the request had come is not known.
     Panicked,
 }
@@ -108,7 +114,18 @@ impl Problem {
             Self::Unprocessed => "unprocessed",
             Self::NoAnswer => "no_answer",
             Self::Deadline => "deadline",
+            Self::SlowBody => "slow_body",
+            Self::NotSent => "not_sent",
             Self::Panicked => "panicked",
+        }
+    }
+
+    /// What it is of a request that had come so far.
+    pub(super) fn after(self, progress: Progress) -> Self {
+        match (self, progress) {
+            (Self::Deadline, Progress::Coming) => Self::SlowBody,
+            (Self::Deadline, Progress::Waiting) => Self::NotSent,
+            _ => self,
         }
     }
 
@@ -146,7 +163,7 @@ impl Problem {
     fn retry_after(self) -> Option<Duration> {
         match self {
             Self::NoToken { retry_after } => retry_after,
-            Self::Overloaded => Some(Duration::from_secs(1)),
+            Self::Overloaded | Self::NotSent => Some(Duration::from_secs(1)),
             _ => None,
         }
     }
@@ -161,6 +178,7 @@ impl Problem {
                 | Self::TargetTooLong
                 | Self::Underscore
                 | Self::BrokenBody
+                | Self::SlowBody
                 | Self::TransferCoding
                 | Self::Method
         )
@@ -241,7 +259,7 @@ impl Problem {
             Self::Overloaded => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "Overloaded",
-                "Too many requests are under way; this one was not sent.",
+                "Too many requests are under way; this one was not processed.",
                 "connection_limit_reached",
             ),
             Self::NoToken { retry_after: Some(_) } => (
@@ -259,7 +277,7 @@ impl Problem {
             Self::Unreachable { error } => (
                 StatusCode::BAD_GATEWAY,
                 "Partner unreachable",
-                "No connection to the partner could be made; the request was not sent.",
+                "No connection to the partner could be made; the request was not processed.",
                 error,
             ),
             Self::Unprocessed => (
@@ -272,19 +290,31 @@ impl Problem {
             Self::NoAnswer => (
                 StatusCode::BAD_GATEWAY,
                 "No answer",
-                "The partner gave no usable answer. The request may have been processed; it was not sent again.",
+                "The partner gave no usable answer. The request may have been processed; it is not sent again.",
                 "http_response_incomplete",
             ),
             Self::Deadline => (
                 StatusCode::GATEWAY_TIMEOUT,
                 "Deadline passed",
-                "The partner did not answer in time. The request may have been processed; it was not sent again.",
+                "The partner did not answer in time. The request may have been processed; it is not sent again.",
                 "http_response_timeout",
+            ),
+            Self::SlowBody => (
+                StatusCode::REQUEST_TIMEOUT,
+                "Request timeout",
+                "The request's body did not come in time; none of it was sent.",
+                ERROR,
+            ),
+            Self::NotSent => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Not sent in time",
+                "No connection to the partner could be had in time; the request was not processed.",
+                "connection_timeout",
             ),
             Self::Panicked => (
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "Internal error",
-                "A defect of bearerd's. The request may have been processed; it was not sent again.",
+                "A defect of bearerd's. The request may have been processed; it is not sent again.",
                 "proxy_internal_error",
             ),
         }

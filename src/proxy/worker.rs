@@ -1,6 +1,6 @@
 //! One runtime's proxy: its view of the routes, and the life of a request.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -35,7 +35,7 @@ use crate::http1::{self, Head};
 use crate::incoming::Incoming;
 use crate::metrics::{self, Shard};
 use crate::telemetry::Tracing;
-use crate::upstream::{Answer, AnswerBody, Framing, Outgoing};
+use crate::upstream::{Answer, AnswerBody, Framing, Outgoing, Progress};
 
 /// What the proxies of all runtimes share.
 pub struct Shared {
@@ -123,7 +123,7 @@ impl Proxy {
     ) -> Answer<ResponseBody> {
         let local = self.0.local();
         let record = Record::new(started, deadline, Rc::clone(&self.0.nobody));
-        let mut exchange = Box::new(Exchange { head, record });
+        let mut exchange = Box::new(Exchange { head, record, progress: Cell::new(Progress::Coming) });
         let result = {
             let carried = pin!(self.0.carry(&local, &mut exchange, body));
             let (mut carried, mut due) = (pin!(caught(carried)), pin!(due));
@@ -145,6 +145,7 @@ impl Proxy {
                 answer.map(|tunnel| ResponseBody::tunnel(tunnel, exchange))
             }
             Err(problem) => {
+                let problem = problem.after(exchange.progress.get());
                 exchange.record.problem = Some(problem.as_str());
                 own(problem.response().into(), exchange)
             }
@@ -230,7 +231,7 @@ impl Worker {
         body: Incoming,
     ) -> Result<Carried, Problem> {
         let config = local.config();
-        let Exchange { head, record } = exchange;
+        let Exchange { head, record, progress } = exchange;
         let in_flight = InFlight::enter(&self.shared.in_flight, config.max_in_flight);
         record.in_flight = Some(in_flight.ok_or(Problem::Overloaded)?);
         self.trace(&mut head.headers, record);
@@ -268,6 +269,7 @@ impl Worker {
             framing: framing(&found, length, &body),
             trailers: found.trailers,
             upgrade: found.upgrade,
+            progress,
         };
         let limits = || Limits {
             body: partner.partner.route.replay_limit,

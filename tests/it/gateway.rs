@@ -297,6 +297,18 @@ fn s44_a_partner_that_never_answers_is_a_504() {
 }
 
 #[test]
+fn s44_a_client_whose_body_does_not_come_is_told_that_nothing_was_sent() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).set("server.request_timeout", "500ms"));
+    let mut client = gateway.connect();
+    client.send(b"POST /slow HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhell").unwrap();
+    let answer = client.answer("POST").unwrap();
+    answer.assert_problem(408);
+    assert_eq!(answer.fields.get("connection"), Some("close"));
+    assert!(client.is_closed() && partner.seen_at("/slow").is_empty());
+}
+
+#[test]
 fn s55_a_client_that_hangs_up_ends_the_exchange_with_the_partner() {
     let partner = Partner::new();
     let gate = Gate::shut();

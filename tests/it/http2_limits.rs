@@ -213,3 +213,15 @@ fn a_partner_that_wants_no_exchanges_for_a_while_is_waited_for_and_not_flooded_w
     all_are_served_when_opened(&gateway, &gate);
     assert_eq!(partner.connections(), 2);
 }
+
+#[test]
+fn a_request_for_which_there_is_no_stream_in_time_is_a_503() {
+    let partner = Http2Partner::new();
+    partner.max_streams(0);
+    let config = config(&partner).set("server.request_timeout", "1s");
+    let gateway = Gateway::start(&config);
+    let answer = gateway.get("/x");
+    answer.assert_problem(503);
+    assert!(answer.fields.has("retry-after") && answer.text().contains("was not processed"), "{answer:?}");
+    assert!(partner.seen().is_empty());
+}

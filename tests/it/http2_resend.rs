@@ -399,7 +399,7 @@ fn a_partner_that_is_away_is_told_to_all_who_wait_for_it() {
     for client in clients {
         let answer = client.join().unwrap();
         answer.assert_problem(502);
-        assert!(answer.text().contains("was not sent"), "{}", answer.text());
+        assert!(answer.text().contains("was not processed"), "{}", answer.text());
     }
 }
 

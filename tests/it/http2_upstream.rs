@@ -93,7 +93,7 @@ fn http2_can_be_ruled_out_and_required() {
     let gateway = Gateway::start(&crate::support::config::Config::to(&partner).set("partner.http2", true));
     let answer = gateway.get("/x");
     answer.assert_problem(502);
-    assert!(answer.text().contains("was not sent"), "{}", answer.text());
+    assert!(answer.text().contains("was not processed"), "{}", answer.text());
     assert!(!partner.seen().iter().any(|seen| seen.target == "/x"));
 }
 

@@ -1,5 +1,8 @@
+use std::cell::Cell;
+
 use super::*;
 use crate::http1::Decoded;
+use crate::upstream::Progress;
 
 /// Reads what has come in parts of `step` bytes.
 fn read_all(text: &[u8], step: usize, method: &Method) -> Result<(Option<AnswerHead>, Bytes), ExchangeError> {
@@ -42,6 +45,7 @@ fn a_request_is_written_as_it_is() {
         framing: Framing::Length(5),
         trailers: true,
         upgrade: None,
+        progress: &Cell::new(Progress::Waiting),
     };
     let written = |request| {
         let mut outbox = Outbox::default();
