@@ -18,6 +18,7 @@ use bytes::Bytes;
 use http::{HeaderName, HeaderValue, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use tokio::io::{AsyncWrite, ReadHalf};
+use tokio::sync::oneshot;
 
 use self::head::AnswerHead;
 pub(super) use self::pool::Pool;
@@ -228,6 +229,8 @@ enum Io {
     /// read nothing before it has sent everything. Such a connection is not used again.
     Early {
         read: ReadHalf<Transport>,
+        /// Tells if the request's body breaks off; `None` when it has ended.
+        broken_off: Option<oneshot::Receiver<()>>,
         _upload: Option<Upload>,
         _counted: Counted,
     },
@@ -240,14 +243,17 @@ impl Io {
     {
         let Connection { io, counted } = connection;
         let (read, mut write) = tokio::io::split(io);
+        let (tell, broken_off) = oneshot::channel();
         let upload = rest.map(|mut sending| {
             Upload::spawn(async move {
-                // If it fails the partner learns it from the connection's end, and so does who
-                // reads the answer.
-                let _ = poll_fn(|cx| sending.poll(&mut write, cx)).await;
+                // A partner that takes no more may still answer. If there is no more to take, both learn
+                // it: the partner, and who reads its answer.
+                if let Err(ExchangeError::Body(_)) = poll_fn(|cx| sending.poll(&mut write, cx)).await {
+                    let _ = tell.send(());
+                }
             })
         });
-        Self::Early { read, _upload: upload, _counted: counted }
+        Self::Early { read, broken_off: Some(broken_off), _upload: upload, _counted: counted }
     }
 
     fn poll_read(
@@ -258,7 +264,17 @@ impl Io {
     ) -> Poll<io::Result<Bytes>> {
         match self {
             Self::Whole { connection, .. } => shared.poll_expected(&mut connection.io, cx, own, expected),
-            Self::Early { read, .. } => shared.poll_expected(read, cx, own, expected),
+            Self::Early { read, broken_off, .. } => {
+                if let Some(told) = broken_off
+                    && let Poll::Ready(told) = Pin::new(told).poll(cx)
+                {
+                    *broken_off = None;
+                    if told.is_ok() {
+                        return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+                    }
+                }
+                shared.poll_expected(read, cx, own, expected)
+            }
         }
     }
 }

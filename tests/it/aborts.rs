@@ -135,3 +135,22 @@ fn s55_clients_that_go_in_the_middle_of_a_body_leave_nothing() {
     assert_nothing_left(&partner, &gateway, before);
     assert_eq!(partner.refreshes(), 1);
 }
+
+#[test]
+fn s55_a_client_that_goes_in_the_middle_of_a_body_that_is_answered_already_leaves_nothing() {
+    let partner = Partner::new();
+    partner.on_any("/early", |x| {
+        x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
+        while x.part()?.is_some() {}
+        Ok(())
+    });
+    let gateway = Gateway::start(&config(&partner));
+    let before = baseline(&partner, &gateway);
+    let mut client = gateway.connect();
+    client
+        .send(b"POST /early HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n")
+        .unwrap();
+    assert!(client.head().unwrap().is_some());
+    client.hang_up();
+    assert_nothing_left(&partner, &gateway, before);
+}
