@@ -5,6 +5,7 @@
 //! Certificates are always verified: there is no way to say otherwise.
 
 mod error;
+mod names;
 mod transport;
 
 use std::fmt;
@@ -13,13 +14,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::{TcpStream, lookup_host};
+use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 pub use self::error::{ConnectError, ConnectorError, Phase};
+use self::names::Names;
 pub use self::transport::Transport;
 use crate::partner::{BaseUrl, Scheme};
 use crate::trust::Trust;
@@ -41,6 +43,7 @@ pub enum Versions {
 pub struct Connector {
     host: Arc<str>,
     port: u16,
+    names: Names,
     tls: Option<Tls>,
     versions: Versions,
     timeout: Duration,
@@ -91,7 +94,8 @@ impl Connector {
             Versions::Either if tls.is_none() => Versions::Http1,
             versions => versions,
         };
-        Ok(Self { host: base_url.host().into(), port: base_url.port(), tls, versions, timeout })
+        let (host, port) = (base_url.host().into(), base_url.port());
+        Ok(Self { host, port, names: Names::new(), tls, versions, timeout })
     }
 
     /// Which versions of HTTP come into question.
@@ -148,11 +152,10 @@ impl Connector {
 
     async fn open(&self, versions: Versions) -> Result<Transport, ConnectError> {
         let deadline = Instant::now() + self.timeout;
-        let addresses: Vec<SocketAddr> = timeout_at(deadline, lookup_host((&*self.host, self.port)))
+        let addresses = timeout_at(deadline, self.names.look_up(&self.host, self.port))
             .await
             .map_err(|_| ConnectError::Timeout(Phase::Dns))?
-            .map_err(ConnectError::Dns)?
-            .collect();
+            .map_err(ConnectError::Dns)?;
         let tcp = connect_to_one_of(&addresses, deadline).await?;
         // Requests are written whole; waiting for more would only delay them.
         tcp.set_nodelay(true).map_err(ConnectError::Tcp)?;
