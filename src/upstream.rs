@@ -266,6 +266,12 @@ impl Upstream {
         Counted { _shown: self.shard.connected(Side::Upstream), _place: place }
     }
 
+    /// No other exchange is begun. One that is under way may last for hours, and keeps what it needs.
+    pub fn retire(&self) {
+        self.http1.retire();
+        self.http2.retire();
+    }
+
     /// Closes connections that nobody needs, and frees room that nobody reads into.
     pub fn sweep(&self) {
         let now = Instant::now();

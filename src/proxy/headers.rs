@@ -133,10 +133,13 @@ impl<'a> Found<'a> {
         }
         self.fields.retain(|(name, _)| !managed.contains(name));
         // What names a field of ours is harmless: ours are set after these are gone.
-        for name in &self.named {
-            self.declares_trailers &= name != header::TRAILER;
-            self.fields.retain(|(kept, _)| *kept != name);
-        }
+        // There may be more of these than of fields.
+        self.named.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        let named = |name: &HeaderName| {
+            self.named.binary_search_by(|other| other.as_str().cmp(name.as_str())).is_ok()
+        };
+        self.declares_trailers &= !named(&header::TRAILER);
+        self.fields.retain(|(name, _)| !named(name));
         Ok(())
     }
 
@@ -309,6 +312,18 @@ mod tests {
             let managed = [HeaderName::from_static("x-service-code")];
             let refused = matches!(found(&headers).without(&managed), Err(Problem::Underscore));
             assert_eq!(refused, name != "authorization_", "{name}");
+        }
+    }
+
+    #[test]
+    fn connection_may_name_more_fields_than_there_are() {
+        let options: Vec<String> = (0..20_000).map(|number| format!("x-{number}")).collect();
+        for options in
+            [options.clone(), options.into_iter().rev().collect(), vec!["x-500".to_owned(); 20_000]]
+        {
+            let connection = options.join(",");
+            let fields = [("connection", &*connection), ("accept", "*/*"), ("x-500", "1"), ("x-20001", "1")];
+            assert_eq!(carried(&fields), ["accept", "x-20001"]);
         }
     }
 

@@ -44,7 +44,7 @@ pub(super) struct LocalPartner {
     pub(super) host: HeaderValue,
     /// Set on every request, `Partner-Code` first.
     pub(super) fields: Vec<(HeaderName, HeaderValue)>,
-    /// Their names.
+    /// Their names, and those that are the same to many servers.
     pub(super) managed: Rc<[HeaderName]>,
 }
 
@@ -62,6 +62,13 @@ impl Local {
         let routes = &self.table.routes;
         self.partners[at]
             .get_or_init(|| Box::new(LocalPartner::new(&routes.partners[at], &routes.config, shared, shard)))
+    }
+}
+
+impl Drop for LocalPartner {
+    /// Requests have gone over to other routes.
+    fn drop(&mut self) {
+        self.authorizer.upstream.retire();
     }
 }
 
@@ -96,7 +103,7 @@ impl LocalPartner {
                 partner: partner.name.as_str().into(),
                 counters: shard.partner(&partner.name),
             }),
-            managed: fields.iter().map(|(name, _)| name.clone()).collect(),
+            managed: fields.iter().flat_map(|(name, _)| spellings(name)).collect(),
             fields,
             host,
             partner: Arc::clone(partner),
@@ -114,4 +121,10 @@ impl LocalPartner {
             asked => Cow::Owned(format!("{base}{asked}")),
         }
     }
+}
+
+/// `name`, and as it is with hyphens where it has underscores, if it has any.
+fn spellings(name: &HeaderName) -> impl Iterator<Item = HeaderName> {
+    let plain = name.as_str().contains('_').then(|| name.as_str().replace('_', "-"));
+    std::iter::once(name.clone()).chain(plain.and_then(|plain| plain.parse().ok()))
 }

@@ -222,6 +222,33 @@ fn s57_a_reload_takes_effect_without_dropping_a_request() {
 }
 
 #[test]
+fn s57_an_answer_that_goes_on_after_a_reload_keeps_no_idle_connections() {
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let held = gate.clone();
+    partner.on("/long", move |x| {
+        x.begin_chunked(200, &[])?;
+        x.chunk(b"begun")?;
+        held.wait();
+        x.raw(b"0\r\n\r\n")
+    });
+    let config = Config::to(&partner).set("server.threads", 1);
+    let gateway = Gateway::start(&config);
+    let mut client = gateway.connect();
+    client.send(&Request::get("/long").to_bytes()).unwrap();
+    gate.await_arrivals(1);
+    assert_eq!(gateway.get("/x").status, 200);
+    let open = || gateway.metric("bearerd_connections", &[("side", "upstream")]);
+    eventually("one is idle", || open() == Some(2.0));
+    gateway.reload(&config.clone().set("partner.headers.x-service-code", "two"));
+    // With the next request, or a while later without one.
+    eventually("the idle one is closed", || open() == Some(1.0));
+    gate.open();
+    assert_eq!(client.answer("GET").unwrap().text(), "begun");
+    // Nor is the one that it came on kept.
+    eventually("it is closed as well", || open() == Some(0.0));
+}
+
+#[test]
 fn s57_a_partner_can_be_added_and_taken_away() {
     let (first, second) = (Partner::new(), Partner::new());
     let one = Config::to(&first);

@@ -226,6 +226,19 @@ fn underscore_spellings_of_what_bearerd_manages_are_refused() {
 }
 
 #[test]
+fn a_field_that_is_configured_with_underscores_is_bearerds_in_every_spelling() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&Config::to(&partner).set("partner.headers.x_service_code", "ours"));
+    assert_eq!(gateway.send(&Request::get("/x").with("X-Service-Code", "theirs")).status, 200);
+    for name in ["x_service_code", "X-Service_Code"] {
+        gateway.send(&Request::get("/x").with(name, "theirs")).assert_problem(400);
+    }
+    let seen = partner.only();
+    assert_eq!(seen.fields.all("x_service_code"), ["ours"]);
+    assert!(!seen.fields.has("x-service-code"));
+}
+
+#[test]
 fn what_a_web_page_could_send_is_refused_unless_allowed() {
     let partner = Partner::new();
     let from_pages = [

@@ -1,6 +1,6 @@
 //! Connections that wait for their next exchange.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -21,6 +21,8 @@ pub(in crate::upstream) struct Pool {
     idle: RefCell<Vec<Idle>>,
     /// How long a connection may be idle.
     timeout: Duration,
+    /// None is kept any more.
+    retired: Cell<bool>,
 }
 
 struct Idle {
@@ -31,7 +33,7 @@ struct Idle {
 
 impl Pool {
     pub(in crate::upstream) fn new(timeout: Duration) -> Self {
-        Self { idle: RefCell::default(), timeout }
+        Self { idle: RefCell::default(), timeout, retired: Cell::new(false) }
     }
 
     /// The connection that was used last and that the partner has left open.
@@ -48,9 +50,17 @@ impl Pool {
 
     /// Both messages on `connection` have ended: another exchange may follow.
     pub(in crate::upstream) fn give_back(&self, connection: Connection) {
-        if let Some(place) = IdlePlace::take() {
+        if !self.retired.get()
+            && let Some(place) = IdlePlace::take()
+        {
             self.idle.borrow_mut().push(Idle { connection, since: turn::now(), _place: place });
         }
+    }
+
+    /// Closes all, and each that comes back.
+    pub(in crate::upstream) fn retire(&self) {
+        self.retired.set(true);
+        self.idle.take();
     }
 
     /// Closes connections that are too many, the oldest first, that have been idle for too long or that

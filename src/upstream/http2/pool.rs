@@ -105,6 +105,11 @@ impl Pool {
         being_made.insert(made).clone()
     }
 
+    /// Lets go of all.
+    pub(in crate::upstream) fn retire(&self) {
+        self.connections.take();
+    }
+
     /// Lets go of connections that have been without an exchange for `time`, or have ended.
     pub(in crate::upstream) fn sweep(&self, time: Duration, now: Instant) {
         let stays = |connection: &Rc<Connection>| connection.is_open() && !connection.is_idle_for(time, now);
