@@ -54,7 +54,7 @@ pub(super) enum Replay {
     /// Of known length, to be collected before it is sent.
     Short { body: IdleLimited<Incoming>, length: usize, reservation: Reservation },
     /// All of it.
-    Held { data: Whole, _reservation: Reservation },
+    Held { data: Whole, reservation: Rc<Reservation> },
     /// It streams.
     Stream(Stream),
 }
@@ -99,7 +99,9 @@ impl Replay {
             Self::Empty => RequestBody::Empty,
             // It must not be taken for one that is not there.
             Self::Short { .. } => return Err(BodyError),
-            Self::Held { data, .. } => RequestBody::Whole(data.clone()),
+            Self::Held { data, reservation } => {
+                RequestBody::Whole { data: data.clone(), _share: Rc::clone(reservation) }
+            }
             // A body that broke off has no end, and must not be given one.
             Self::Stream(stream) if stream.tee.borrow().broken => return Err(BodyError),
             Self::Stream(stream) => RequestBody::Streaming(stream.attempt()),
@@ -108,11 +110,12 @@ impl Replay {
 
     async fn collected(self) -> Result<Self, BodyError> {
         let Self::Short { mut body, length, reservation } = self else { return Ok(self) };
+        let reservation = Rc::new(reservation);
         let (mut data, mut small, mut taken) = (VecDeque::new(), BytesMut::new(), 0);
         while let Some(frame) = body.frame().await {
             let Ok(part) = frame.map_err(|_| BodyError)?.into_data() else { continue };
             if taken == 0 && part.len() == length && body.is_end_stream() {
-                return Ok(Self::Held { data: Whole::InOne(part), _reservation: reservation });
+                return Ok(Self::Held { data: Whole::InOne(part), reservation });
             }
             taken += part.len();
             if part.len() >= PIECE {
@@ -129,7 +132,7 @@ impl Replay {
         if taken != length {
             return Err(BodyError);
         }
-        Ok(Self::Held { data: Whole::InPieces(data), _reservation: reservation })
+        Ok(Self::Held { data: Whole::InPieces(data), reservation })
     }
 
     /// Takes nothing more from the client: a 401 has come, and what is taken from now on could not
@@ -303,8 +306,9 @@ impl Tee {
 pub(super) enum RequestBody {
     /// There is none.
     Empty,
-    /// All of it is there.
-    Whole(Whole),
+    /// All of it is there, and holds its share of memory: if the answer comes early, longer than the
+    /// request may have to be sent again.
+    Whole { data: Whole, _share: Rc<Reservation> },
     /// As much as is held, and then what the client still sends.
     Streaming(Streaming),
 }
@@ -363,7 +367,7 @@ impl Body for RequestBody {
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match self.get_mut() {
             Self::Empty => Poll::Ready(None),
-            Self::Whole(data) => Poll::Ready(data.take().map(|piece| Ok(Frame::data(piece)))),
+            Self::Whole { data, .. } => Poll::Ready(data.take().map(|piece| Ok(Frame::data(piece)))),
             Self::Streaming(body) => body.poll(cx),
         }
     }
@@ -371,7 +375,7 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Whole(data) => data.is_empty(),
+            Self::Whole { data, .. } => data.is_empty(),
             Self::Streaming(body) => body.ended,
         }
     }
@@ -379,7 +383,7 @@ impl Body for RequestBody {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Whole(data) => SizeHint::with_exact(data.len()),
+            Self::Whole { data, .. } => SizeHint::with_exact(data.len()),
             Self::Streaming(body) => {
                 body.tee.borrow().length.map_or_else(SizeHint::default, SizeHint::with_exact)
             }

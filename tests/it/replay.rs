@@ -1,5 +1,6 @@
 //! A 401 is mended where it can be: a new token, and the same request again, to the byte.
 
+use std::io::Read as _;
 use std::sync::Mutex;
 
 use crate::support::client::Request;
@@ -166,6 +167,34 @@ fn bodies_beyond_the_replay_memory_stream_without_being_held() {
     assert_eq!(sha256(&partner.only().body), sha256(&body));
     partner.revoke_access();
     assert_eq!(gateway.post("/x", body).status, 401);
+}
+
+#[test]
+fn a_body_that_is_still_leaving_when_its_answer_comes_is_still_held() {
+    const SIZE: usize = 12 << 20;
+    let (partner, gate) = (Partner::new(), Gate::shut());
+    let held = gate.clone();
+    // More than there is room for on the way is not read.
+    partner.on_any("/early", move |x| {
+        x.raw(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nha")?;
+        held.wait();
+        x.close()
+    });
+    let config =
+        Config::to(&partner).set("partner.replay.limit", "12MiB").set("server.replay_memory", "20MiB");
+    let gateway = Gateway::start(&config);
+    let mut early = gateway.connect();
+    early.send(&Request::post("/early", noise(SIZE)).to_bytes()).unwrap();
+    assert!(early.head().unwrap().is_some());
+    partner.revoke_access();
+    assert_eq!(gateway.post("/x", noise(SIZE)).status, 401, "both were held");
+    gate.open();
+    // The end of it is a break.
+    let _broken = early.io.read_to_end(&mut Vec::new());
+    eventually("its share is free", || {
+        partner.revoke_access();
+        gateway.post("/x", noise(SIZE)).status == 200
+    });
 }
 
 #[test]
