@@ -117,19 +117,26 @@ impl std::fmt::Debug for Receiving {
 /// A client learns of an answer that leaves early when it comes, and what it has sent by then comes on
 /// a stream that has ended. The library remembers few of those; what comes on others it counts, and in
 /// the end it closes the connection, under exchanges that may have been processed.
+///
+/// It has ended only if its stream has: the library takes a stream that is reset without an error for one
+/// that has ended, and what came of it would pass for all.
 #[derive(Debug)]
-pub struct Streamed(Option<hyper::body::Incoming>);
+pub struct Streamed {
+    body: Option<hyper::body::Incoming>,
+    /// Its trailers have come.
+    trailers: bool,
+}
 
 impl Streamed {
     /// That of a request which the task that drops it may outlive; it must be able to spawn local tasks.
     pub fn new(body: hyper::body::Incoming) -> Self {
-        Self(Some(body).filter(|body| !body.is_end_stream()))
+        Self { body: Some(body).filter(|body| !body.is_end_stream()), trailers: false }
     }
 }
 
 impl Drop for Streamed {
     fn drop(&mut self) {
-        let Some(body) = self.0.take().filter(|body| !body.is_end_stream()) else { return };
+        let Some(body) = self.body.take().filter(|body| !body.is_end_stream()) else { return };
         if Handle::try_current().is_ok() {
             spawn_local(timeout(ON_ITS_WAY, pass_over(body)));
         }
@@ -149,21 +156,28 @@ async fn pass_over(mut body: hyper::body::Incoming) {
 
 impl Body for Streamed {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BoxError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        self.0.as_mut().map_or(Poll::Ready(None), |body| Pin::new(body).poll_frame(cx))
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(cx)).transpose()?;
+        this.trailers |= frame.as_ref().is_some_and(Frame::is_trailers);
+        Poll::Ready(match frame {
+            None if !this.trailers && !body.is_end_stream() => Some(Err("the stream was reset".into())),
+            frame => frame.map(Ok),
+        })
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(Body::is_end_stream)
+        self.body.as_ref().is_none_or(Body::is_end_stream)
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
+        self.body.as_ref().map_or_else(|| SizeHint::with_exact(0), Body::size_hint)
     }
 }
 
@@ -177,7 +191,7 @@ impl Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
         match self.get_mut() {
             Self::Http1(body) => Pin::new(body).poll_frame(cx),
-            Self::Http2(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
+            Self::Http2(body) => Pin::new(body).poll_frame(cx),
             Self::Library(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
         }
     }

@@ -32,7 +32,7 @@ use super::route::Routes;
 use super::tunnel::Tunnel;
 use crate::clock::Clock;
 use crate::http1::{self, Head};
-use crate::incoming::Incoming;
+use crate::incoming::{Incoming, Streamed};
 use crate::metrics::{self, Shard};
 use crate::telemetry::Tracing;
 use crate::upstream::{Answer, AnswerBody, Framing, Outgoing, Progress};
@@ -185,7 +185,10 @@ impl tower::Service<Request<hyper::body::Incoming>> for Proxy {
             let started = Instant::now();
             let deadline = started + proxy.request_timeout();
             let (head, body) = request.into_parts();
-            let body = Incoming::Library(body);
+            let body = match head.version {
+                Version::HTTP_2 => Incoming::Http2(Streamed::new(body)),
+                _ => Incoming::Library(body),
+            };
             let answer = proxy.handle(head.into(), body, started, deadline, sleep_until(deadline)).await;
             if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
                 return Ok(answer.into());

@@ -3,6 +3,7 @@
 use crate::support::client::{Connection, Request};
 use crate::support::config::Config;
 use crate::support::eventually;
+use crate::support::frames::{DATA, END_HEADERS, Frames, HEADERS, RST_STREAM, block, frame};
 use crate::support::gate::Gate;
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
@@ -153,4 +154,21 @@ fn s55_a_client_that_goes_in_the_middle_of_a_body_that_is_answered_already_leave
     assert!(client.head().unwrap().is_some());
     client.hang_up();
     assert_nothing_left(&partner, &gateway, before);
+}
+
+#[test]
+fn s55_a_client_that_resets_an_upload_without_an_error_has_not_ended_it() {
+    let partner = Partner::new();
+    let gateway = Gateway::start(&config(&partner));
+    let fields = [(":method", "POST"), (":scheme", "http"), (":authority", "a.test"), (":path", "/x")];
+    let mut client = Frames::connect(gateway.proxy_addr().tcp());
+    client.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).unwrap();
+    client.send(&frame(DATA, 0, 1, b"half a payment")).unwrap();
+    eventually("it has begun to arrive", || partner.seen_at("/x").len() == 1);
+    const NO_ERROR: u32 = 0;
+    client.send(&frame(RST_STREAM, 0, 1, &NO_ERROR.to_be_bytes())).unwrap();
+    eventually("the partner's connection has ended", || {
+        gateway.metric("bearerd_connections", &[("side", "upstream")]) == Some(0.0)
+    });
+    assert!(!partner.seen_at("/x")[0].complete, "half of it passed for all");
 }
