@@ -1,10 +1,11 @@
 //! An answer; and the body of a partner's, with the connection that it comes on.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::{self, HeaderName};
 use http::{Response, StatusCode, response};
 use http_body::{Body, Frame, SizeHint};
 
@@ -162,7 +163,10 @@ impl Body for AnswerBody {
     ) -> Poll<Option<Result<Frame<Bytes>, StreamError>>> {
         match &mut self.0 {
             Content::Whole(_) => Poll::Ready(self.take_whole().map(|data| Ok(Frame::data(data)))),
-            Content::Coming(body) => Pin::new(body).poll_frame(cx),
+            Content::Coming(body) => {
+                let frame = ready!(Pin::new(body).poll_frame(cx));
+                Poll::Ready(frame.map(|frame| frame.map(cleaned)))
+            }
         }
     }
 
@@ -178,6 +182,32 @@ impl Body for AnswerBody {
             Content::Whole(data) => SizeHint::with_exact(data.len() as u64),
             Content::Coming(body) => body.size_hint(),
         }
+    }
+}
+
+/// What is for one hop, or frames a message, has no place in trailers (RFC 9110 section 6.5.1), where
+/// another server might take it for the header's.
+fn cleaned(frame: Frame<Bytes>) -> Frame<Bytes> {
+    const BAD: [HeaderName; 10] = [
+        header::CONNECTION,
+        header::CONTENT_LENGTH,
+        header::PROXY_AUTHENTICATE,
+        header::PROXY_AUTHORIZATION,
+        header::TE,
+        header::TRAILER,
+        header::TRANSFER_ENCODING,
+        header::UPGRADE,
+        HeaderName::from_static("keep-alive"),
+        HeaderName::from_static("proxy-connection"),
+    ];
+    match frame.into_trailers() {
+        Ok(mut trailers) => {
+            for name in BAD {
+                trailers.remove(name);
+            }
+            Frame::trailers(trailers)
+        }
+        Err(frame) => frame,
     }
 }
 

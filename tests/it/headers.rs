@@ -4,6 +4,7 @@ use crate::support::client::Request;
 use crate::support::config::Config;
 use crate::support::gateway::Gateway;
 use crate::support::http::Answer;
+use crate::support::http2::{connect, part, runtime};
 use crate::support::partner::{CODE, Partner, REFRESH};
 use crate::support::secrets::marked;
 
@@ -236,6 +237,44 @@ fn a_field_that_is_configured_with_underscores_is_bearerds_in_every_spelling() {
     let seen = partner.only();
     assert_eq!(seen.fields.all("x_service_code"), ["ours"]);
     assert!(!seen.fields.has("x-service-code"));
+}
+
+#[test]
+fn what_is_for_one_hop_does_not_come_back_in_trailers() {
+    let partner = Partner::new();
+    let bad = [
+        "Connection: close",
+        "Content-Length: 3",
+        "Keep-Alive: 1",
+        "Proxy-Authenticate: Basic",
+        "TE: x",
+        "Trailer: x",
+        "Transfer-Encoding: gzip",
+        "Upgrade: x",
+    ];
+    let names: Vec<&str> = bad.iter().map(|field| field.split(':').next().unwrap()).collect();
+    let announced = format!("{}, X-Sum", names.join(", "));
+    let trailers = format!("0\r\n{}\r\nX-Sum: 1\r\n\r\n", bad.join("\r\n"));
+    partner.on("/x", move |x| {
+        x.begin_chunked(200, &[("Trailer", &announced)])?;
+        x.chunk(b"all")?;
+        x.raw(trailers.as_bytes())
+    });
+    let gateway = Gateway::before(&partner);
+    let answer = gateway.send(&Request::get("/x").with("TE", "trailers").with("Connection", "te"));
+    assert_eq!(answer.text(), "all");
+    assert_eq!(answer.trailers.names(), ["x-sum"]);
+    let runtime = runtime();
+    runtime.block_on(async {
+        let mut requests = connect(gateway.proxy_addr()).await;
+        let head = http::Request::get("http://app.test/x").header("te", "trailers").body(()).unwrap();
+        let (answer, _) = requests.send_request(head, true).unwrap();
+        let mut body = answer.await.unwrap().into_body();
+        assert_eq!(part(&mut body).await.unwrap(), "all");
+        assert!(part(&mut body).await.is_none());
+        let trailers = body.trailers().await.unwrap().unwrap();
+        assert_eq!(trailers.keys().collect::<Vec<_>>(), ["x-sum"]);
+    });
 }
 
 #[test]
