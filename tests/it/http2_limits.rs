@@ -225,3 +225,22 @@ fn a_request_for_which_there_is_no_stream_in_time_is_a_503() {
     assert!(answer.fields.has("retry-after") && answer.text().contains("was not processed"), "{answer:?}");
     assert!(partner.seen().is_empty());
 }
+
+#[test]
+fn empty_frames_of_some_answers_break_off_no_others() {
+    const EMPTY: usize = 3;
+    let partner = Http2Partner::scripted(move |mut frames| {
+        loop {
+            let stream = frames.request()?.stream;
+            frames.send(HEADERS, END_HEADERS, stream, OK)?;
+            (0..EMPTY).try_for_each(|_| frames.send(DATA, 0, stream, b""))?;
+            frames.send(DATA, END_STREAM, stream, b"served")?;
+        }
+    });
+    let gateway = before(&partner);
+    for _ in 0..100 {
+        assert_eq!(gateway.get("/x").text(), "served");
+    }
+    // Seventeen on each.
+    assert_eq!(partner.connections(), 6);
+}

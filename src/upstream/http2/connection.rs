@@ -28,6 +28,11 @@ const MAX_STREAMS: usize = 100;
 /// under way on it.
 const GIVEN_UP: usize = 400;
 
+/// How many empty frames of data the partner may send: with the next one the library ends the connection,
+/// under whatever is under way on it. Each exchange may meet one more, and when half of them have come no
+/// more begin.
+const EMPTY_FRAMES: usize = 100;
+
 /// What the partner may send before it is read, on a stream and on all of them together, in bytes: a
 /// client that does not read must not keep the others from their answers.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -145,13 +150,15 @@ impl Connection {
         let State { over, given_up, .. } = &*self.state;
         !over.get()
             && given_up.get() < GIVEN_UP
+            && self.wire.empty_frames() < EMPTY_FRAMES / 2
             && self.wire.last_stream().is_none()
             && self.requests.borrow().is_some()
     }
 
     /// Whether one more exchange may begin now.
     pub(super) fn has_room(&self) -> bool {
-        self.state.streams.get() < self.most_streams()
+        let left = EMPTY_FRAMES.saturating_sub(self.wire.empty_frames());
+        self.state.streams.get() < self.most_streams().min(left)
     }
 
     /// Whether the partner wants none at all on it now.

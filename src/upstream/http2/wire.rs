@@ -18,6 +18,7 @@ pub(super) struct Wire {
     writes: Cell<u64>,
     last_stream: Cell<Option<u32>>,
     begun: Notify,
+    empty_frames: Cell<usize>,
 }
 
 impl Wire {
@@ -34,6 +35,11 @@ impl Wire {
     /// Grows with everything that comes.
     pub(super) fn reads(&self) -> u64 {
         self.reads.get()
+    }
+
+    /// How many DATA frames have come that hold nothing and end no stream.
+    pub(super) fn empty_frames(&self) -> usize {
+        self.empty_frames.get()
     }
 
     /// Grows before anything leaves: if it has not grown, nothing has left. An attempt that fails
@@ -96,7 +102,8 @@ impl<T: AsyncWrite + Unpin> AsyncWrite for Watched<T> {
     }
 }
 
-/// Finds the GOAWAY frames in a stream of frames (RFC 9113 section 4.1), and passes over all else.
+/// Finds the GOAWAY frames in a stream of frames (RFC 9113 section 4.1), counts the empty ones, and passes over
+/// all else.
 #[derive(Debug, Default)]
 struct Frames {
     /// A frame's header, and of a GOAWAY the last stream.
@@ -109,7 +116,10 @@ struct Frames {
 /// Length, type, flags, stream.
 const HEADER: usize = 9;
 const LAST_STREAM: usize = 4;
+const DATA: u8 = 0;
 const GOAWAY: u8 = 7;
+const END_STREAM: u8 = 0x1;
+const PADDED: u8 = 0x8;
 /// The first bit of a stream's number is reserved.
 const STREAM: u32 = 0x7fff_ffff;
 
@@ -133,9 +143,19 @@ impl Frames {
             if self.is_goaway() {
                 wire.going_away(self.number(HEADER));
             }
+            if self.may_be_empty() {
+                wire.empty_frames.update(|count| count + 1);
+            }
             self.skip = self.length() - (wanted - HEADER);
             self.have = 0;
         }
+    }
+
+    /// Whether it is a frame of data that ends no stream, and holds no data or, for all that the header
+    /// tells, nothing but padding.
+    fn may_be_empty(&self) -> bool {
+        let most = if self.head[4] & PADDED == 0 { 0 } else { 256 };
+        self.head[3] == DATA && self.head[4] & END_STREAM == 0 && self.length() <= most
     }
 
     /// Whether the header is there, and is a GOAWAY's. One that is too short or on a stream is the
@@ -188,6 +208,30 @@ mod tests {
         for step in 1..=bytes.len() {
             assert_eq!(last_stream(&bytes, step), Some(7), "{step}");
             assert_eq!(last_stream(&[&decoy[..], &empty].concat(), step), None);
+        }
+    }
+
+    #[test]
+    fn frames_of_data_without_data_are_counted_but_for_a_stream_s_last() {
+        let flagged = |flag, payload: &[u8]| {
+            let mut frame = frame(DATA, 1, payload);
+            frame[4] = flag;
+            frame
+        };
+        let bytes = [
+            &frame(DATA, 1, &[])[..],
+            &frame(DATA, 1, b"data"),
+            &frame(4, 0, &[]),
+            &flagged(END_STREAM, &[]),
+            &frame(DATA, 3, &[]),
+            &flagged(PADDED, &[2, 0, 0]),
+            &flagged(PADDED, &[0; 257]),
+        ];
+        let bytes = bytes.concat();
+        for step in 1..=bytes.len() {
+            let (mut frames, wire) = (Frames::default(), Wire::default());
+            bytes.chunks(step).for_each(|part| frames.look_through(part, &wire));
+            assert_eq!(wire.empty_frames(), 3, "{step}");
         }
     }
 
