@@ -206,8 +206,14 @@ impl App {
             log_listening("proxy", socket);
         }
         let shared = proxy::Shared::new(routes, clock, tracing.clone());
-        let workers = Workers::start(settings(reloader.config()), bound.proxy, &shared, &metrics)
-            .map_err(|error| RunError::System("start the workers", error))?;
+        let workers = match Workers::start(settings(reloader.config()), bound.proxy, &shared, &metrics) {
+            Ok(workers) => workers,
+            Err(error) => {
+                // A call under way may have spent a token.
+                partners.stop().await;
+                return Err(RunError::System("start the workers", error));
+            }
+        };
         reloader.set_shared(shared);
         Ok(Self { admin, workers, partners, reloader, reload_asked, tracing, last })
     }

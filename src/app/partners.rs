@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tracing::info;
 
 use crate::clock::Clock;
 use crate::config::{Config, PartnerConfig};
@@ -20,8 +21,8 @@ pub(super) struct Partners {
     clock: Arc<dyn Clock>,
     metrics: Arc<Metrics>,
     running: BTreeMap<String, Running>,
-    /// Refreshers of partners that were taken out and may still be in a call.
-    leaving: Vec<JoinHandle<()>>,
+    /// Refreshers of partners that were taken out, by name, and may still be in a call.
+    leaving: BTreeMap<String, JoinHandle<()>>,
 }
 
 struct Running {
@@ -39,7 +40,7 @@ pub(super) struct Prepared {
 
 impl Partners {
     pub(super) fn new(store: Arc<dyn Store>, clock: Arc<dyn Clock>, metrics: Arc<Metrics>) -> Self {
-        Self { store, clock, metrics, running: BTreeMap::new(), leaving: Vec::new() }
+        Self { store, clock, metrics, running: BTreeMap::new(), leaving: BTreeMap::new() }
     }
 
     /// Makes what may fail, and changes nothing but that it takes the partners out of `config`. Reads
@@ -80,14 +81,15 @@ impl Partners {
     /// Takes up what was prepared: new partners are loaded from the store, those that stay get
     /// their new settings, those that are gone end. On an error everything is as it was.
     pub(super) async fn apply(&mut self, prepared: Prepared) -> Result<Routes, Vec<String>> {
-        let new = prepared.partners.iter().filter(|(partner, ..)| !self.running.contains_key(&partner.name));
         // All of them begin before one is waited for: the store has much in common for them to do.
-        let loading: Vec<_> = new
-            .map(|(partner, settings, _)| {
-                let load = self.load(partner.name.clone(), settings.clone());
-                (partner.name.clone(), tokio::spawn(load))
-            })
-            .collect();
+        let mut loading = Vec::new();
+        for (partner, settings, _) in &prepared.partners {
+            if !self.running.contains_key(&partner.name) {
+                let before = self.leaving.remove(&partner.name);
+                let load = self.load(partner.name.clone(), settings.clone(), before);
+                loading.push((partner.name.clone(), tokio::spawn(load)));
+            }
+        }
         let mut loaded = Vec::with_capacity(loading.len());
         let mut errors = Vec::new();
         for (name, loading) in loading {
@@ -132,7 +134,7 @@ impl Partners {
     /// Ends every refresher, and waits until what it was doing is done and durable.
     pub(super) async fn stop(mut self) {
         self.retire(|_| false).await;
-        for task in self.leaving {
+        for task in self.leaving.into_values() {
             let _ = task.await;
         }
     }
@@ -142,22 +144,29 @@ impl Partners {
         for name in names {
             if let Some(running) = self.running.remove(&name) {
                 running.stop.stop().await;
-                self.leaving.push(running.task);
+                self.leaving.insert(name, running.task);
             }
         }
-        self.leaving.retain(|task| !task.is_finished());
+        self.leaving.retain(|_, task| !task.is_finished());
         self.metrics.retain(|name| self.running.contains_key(name));
     }
 
+    /// Loads a partner, once the refresher that it had `before` has ended: two of them would not know of
+    /// each other, and could spend the same token.
     fn load(
         &self,
         name: String,
         settings: Settings,
+        before: Option<JoinHandle<()>>,
     ) -> impl Future<Output = Result<Loaded, StartError>> + use<> {
         let (settings, settings_seen) = watch::channel(settings);
         let metrics = self.metrics.credential(&name);
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
         async move {
+            if let Some(before) = before.filter(|before| !before.is_finished()) {
+                info!(partner = name, "it was taken out a moment ago: waiting for the end of its call");
+                let _ = before.await;
+            }
             let rng = fastrand::Rng::new();
             let loaded = Refresher::load(&name, settings_seen, store, clock, metrics, rng);
             let (refresher, handle, stop) = loaded.await?;

@@ -264,6 +264,31 @@ fn s57_a_partner_can_be_added_and_taken_away() {
 }
 
 #[test]
+fn s57_a_partner_that_comes_back_waits_for_the_call_that_it_was_taken_out_in() {
+    let (first, second) = (Partner::new(), Partner::new());
+    let one = Config::to(&first);
+    let both = one.clone().and("beta", &second).set("partner.path_prefix", "/beta");
+    // Which would allow to present once more what has perhaps been spent.
+    let both = both.set("partner.refresh.grace", "60s");
+    let gateway = Gateway::start(&both);
+    assert_eq!(gateway.get("/beta/x").status, 200);
+    let gate = second.hold_refreshes();
+    second.revoke_access();
+    let waiting = gateway.send_aside(Request::get("/beta/x"));
+    gate.await_arrivals(1);
+    gateway.reload(&one);
+    eventually("it is out", || gateway.logs().contains("the configuration was reloaded"));
+    gateway.reload(&both);
+    eventually("its call is waited for", || gateway.logs().contains("it was taken out a moment ago"));
+    gate.open();
+    assert_eq!(waiting.join().unwrap().status, 200);
+    eventually("it is back", || {
+        gateway.get("/beta/z").status == 200 && !second.seen_at("/beta/z").is_empty()
+    });
+    assert_eq!((second.refreshes(), second.graced(), second.spent_presented()), (2, 0, 0));
+}
+
+#[test]
 fn s57_a_bad_configuration_is_refused_whole_and_the_old_one_stays() {
     let partner = Partner::new();
     let config = Config::to(&partner).with_admin_socket().set("partner.headers.x-service-code", "one");
