@@ -168,8 +168,10 @@ impl Credential {
     pub fn take_over(&mut self, stored: Self) {
         let descends = stored.lineage.contains(&self.pair());
         // Whatever became of the store, here generations only grow, and no two tokens have the same.
-        let token = |access: &Option<Access>| access.as_ref().map(|access| access.token.expose().to_owned());
-        let other = self.access.is_some() && token(&self.access) != token(&stored.access);
+        let other = match (&self.access, &stored.access) {
+            (Some(here), Some(there)) => here.token.expose() != there.token.expose(),
+            (here, _) => here.is_some(),
+        };
         let least = if other { self.generation.next() } else { self.generation };
         self.generation = stored.generation.max(least);
         self.attempted |= stored.access.is_some();
