@@ -168,6 +168,8 @@ impl Activity {
         if left == 0 {
             self.since.set(turn::now());
             self.due.set(None);
+            // Its time to end begins when it can.
+            self.parting.update(|asked| asked.map(|_| turn::now()));
         }
     }
 

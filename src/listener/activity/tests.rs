@@ -234,3 +234,20 @@ async fn in_http2_the_last_answers_may_take_as_long_as_some_of_them_leaves() {
     pass(1).await;
     assert!(activity.is_overdue_to_part(&LIMITS));
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_connection_that_is_to_end_has_its_time_for_it_after_a_long_exchange() {
+    let activity = Rc::new(Activity::new());
+    let exchange = activity.begin(true, Instant::now() + LIMITS.request);
+    activity.part();
+    for _ in 0..10 {
+        pass(LIMITS.still.as_secs() / 2).await;
+        activity.moved(false);
+        assert_eq!(activity.look(&LIMITS), Look::Again);
+    }
+    drop(exchange);
+    pass(4).await;
+    assert!(!activity.is_overdue_to_part(&LIMITS));
+    pass(1).await;
+    assert!(activity.is_overdue_to_part(&LIMITS));
+}
