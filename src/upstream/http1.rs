@@ -265,7 +265,10 @@ impl Io {
         match self {
             Self::Whole { connection, .. } => shared.poll_expected(&mut connection.io, cx, own, expected),
             Self::Early { read, broken_off, .. } => {
-                if let Some(told) = broken_off
+                // What has come of the answer is still good.
+                let read = shared.poll_expected(read, cx, own, expected);
+                if read.is_pending()
+                    && let Some(told) = broken_off
                     && let Poll::Ready(told) = Pin::new(told).poll(cx)
                 {
                     *broken_off = None;
@@ -273,7 +276,7 @@ impl Io {
                         return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
                     }
                 }
-                shared.poll_expected(read, cx, own, expected)
+                read
             }
         }
     }
