@@ -156,7 +156,9 @@ async fn exchange<T: Stream>(wire: &Wire<T>, exchanges: &Exchanges, request: Nex
     let answer = exchanges.proxy.handle(head, body, started, deadline, &mut under_way).await;
     let Answer { head, mut body } = answer;
     // A client must know that its next request would not be looked at.
-    let is_last = under_way.is_last() || !poll_fn(|cx| Poll::Ready(wire.is_read(body.is_own(), cx))).await;
+    let is_read =
+        wire.has_read_message() || body.is_own() && poll_fn(|cx| Poll::Ready(wire.pass_over(cx))).await;
+    let is_last = under_way.is_last() || !is_read;
     let mut answering = wire.begin_answer(&head, &body.size_hint(), facts, is_last);
     if answering.is_open()
         && let Some(data) = body.take_whole()

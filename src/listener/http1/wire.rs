@@ -235,10 +235,10 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
         state.decoder.has_ended() && !state.broken
     }
 
-    /// Whether the request has been read to its end, or, if it is `unwanted`, could be without waiting
-    /// for the client.
-    pub(super) fn is_read(&self, unwanted: bool, cx: &mut Context<'_>) -> bool {
-        self.has_read_message() || unwanted && self.pass_over(&mut self.state.borrow_mut(), cx)
+    /// Nobody wants the request any more. Whether it could be read to its end without waiting for the
+    /// client.
+    pub(super) fn pass_over(&self, cx: &mut Context<'_>) -> bool {
+        self.read_rest(&mut self.state.borrow_mut(), cx)
     }
 
     /// The answer has left. Whether the request has been read to its end, or could be without
@@ -246,14 +246,13 @@ impl<T: AsyncRead + AsyncWrite + Unpin + 'static> Wire<T> {
     pub(super) fn end_message(&self, cx: &mut Context<'_>) -> bool {
         let state = &mut *self.state.borrow_mut();
         state.outbox.rest();
-        let ended = self.pass_over(state, cx);
+        let ended = self.read_rest(state, cx);
         self.common.room.give_back(&mut state.room);
         ended
     }
 
-    /// The same of what has been read and what there is to read. Nobody reads this message's body any
-    /// more.
-    fn pass_over(&self, state: &mut State<T>, cx: &mut Context<'_>) -> bool {
+    /// Reads what there is of the message, whose body nobody else reads any more.
+    fn read_rest(&self, state: &mut State<T>, cx: &mut Context<'_>) -> bool {
         state.message = state.message.wrapping_add(1);
         state.elsewhere.wake();
         let mut left = UNWANTED;
